@@ -1,0 +1,25 @@
+"""pycaffe's names over deepjet, so that scripts which `import caffe` run unchanged.
+
+Nothing of the house imports this package; whatever it does is done below it.
+"""
+
+from caffe import coord_map, proto
+from caffe.mode import get_mode, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.net_spec import NetSpec, layers, params, to_proto
+from caffe.pycaffe import (
+    Blob,
+    Layer,
+    Net,
+    SGDSolver,
+    get_solver,
+    layer_type_list,
+)
+from caffe.proto.caffe_pb2 import TEST, TRAIN
+
+__version__ = "1.0.0"  # of the Caffe whose behaviour this is
+
+__all__ = [
+    "Blob", "Layer", "Net", "NetSpec", "SGDSolver", "TEST", "TRAIN", "coord_map", "get_mode", "get_solver",
+    "layer_type_list", "layers", "params", "proto", "set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed",
+    "to_proto",
+]

@@ -1,0 +1,1 @@
+"""Kernels shared by several layers, and the threads that run them."""

@@ -1,0 +1,127 @@
+"""Layer: what all layer types have in common."""
+
+import numpy as np
+
+from layers.core import filler
+from layers.core.blob import Blob
+from layers.core.rng import Stream
+from netspec import caffe_pb2
+from netspec.errors import Error
+
+
+class Layer:
+    """One step of a net: bottoms in, tops out, with its parameters.
+
+    A layer type is a subclass named as in Caffe, in the file of its name. It says its shapes without allocating
+    (`top_shapes`, `param_shapes`), computes `forward`, and in `backward` overwrites the bottoms' diffs and *adds* to
+    its parameters' diffs (that is how gradients are accumulated over images).
+
+    Parameters
+    ----------
+    param : LayerParameter
+        What the prototxt says of the layer.
+    phase : int
+        `caffe_pb2.TRAIN` or `caffe_pb2.TEST`.
+    rng : Stream
+        The layer's own source of random numbers.
+    dtype : numpy dtype
+        Of the parameters; float32, or float64 for a reference net.
+    """
+
+    exact_bottoms = min_bottoms = max_bottoms = None
+    exact_tops = min_tops = max_tops = None
+    equal_bottom_top = False
+    is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
+    auto_top_blobs = False  # tops that the prototxt leaves out are made
+
+    def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
+        self.param = param
+        self.name, self.type, self.phase = param.name, param.type, phase
+        self.rng = rng or Stream()
+        self.dtype = np.dtype(dtype)
+        self.blobs = []
+        self.param_propagate_down = []
+        self.loss_weights = []
+        self.where = ""  # "file:line" for messages, set by the net
+        self.check()
+
+    # --- what a layer type says of itself without running -------------------------------------------------------
+
+    def check(self):
+        """Refuse parameters that can be seen to be wrong from the prototxt alone (with `self.fail`)."""
+
+    def top_shapes(self, bottom_shapes):
+        """Return the tops' shapes for these bottoms' shapes; allocates nothing."""
+        raise NotImplementedError(f"{type(self).__name__}.top_shapes")
+
+    def param_shapes(self, bottom_shapes):
+        """Return the parameters' shapes; allocates nothing."""
+        return []
+
+    def param_fillers(self):
+        """Return a FillerParameter (or None for zeros) for each of `param_shapes`."""
+        return []
+
+    def macs(self, bottom_shapes, top_shapes):
+        """Return the multiply-accumulates of one forward pass."""
+        return 0
+
+    def allow_force_backward(self, bottom):
+        """Whether `force_backward` may ask for the gradient of bottom number `bottom` (not of a label)."""
+        return True
+
+    # --- what the net calls -------------------------------------------------------------------------------------
+
+    def check_counts(self, bottoms, tops):
+        """Refuse a wrong number of bottoms or tops."""
+        for what, count, exact, least, most in (
+            ("bottom", bottoms, self.exact_bottoms, self.min_bottoms, self.max_bottoms),
+            ("top", tops, self.exact_tops, self.min_tops, self.max_tops),
+        ):
+            if exact is not None and count != exact:
+                self.fail(f"takes {exact} {what} blob{'s' if exact != 1 else ''}, {count} given")
+            if least is not None and count < least:
+                self.fail(f"takes at least {least} {what} blob{'s' if least != 1 else ''}, {count} given")
+            if most is not None and count > most:
+                self.fail(f"takes at most {most} {what} blob{'s' if most != 1 else ''}, {count} given")
+        if self.equal_bottom_top and bottoms != tops:
+            self.fail(f"takes as many tops as bottoms, {bottoms} bottoms and {tops} tops given")
+
+    def setup(self, bottom, top):
+        """Make the parameters (filled as the prototxt says); called once, before the first `reshape`."""
+        shapes = self.param_shapes([b.shape for b in bottom])
+        if not self.blobs and shapes:
+            for number, (shape, how) in enumerate(zip(shapes, self.param_fillers(), strict=True)):
+                blob = Blob(shape, f"{self.name}[{number}]", self.dtype)
+                if how is not None:
+                    filler.fill(blob, how, self.rng.generator(), self.fail)
+                self.blobs.append(blob)
+        self.param_propagate_down = [True] * len(self.blobs)
+
+    def reshape(self, bottom, top):
+        """Give the tops their shapes; called before every forward, since every image has its own size."""
+        for blob, shape in zip(top, self.top_shapes([b.shape for b in bottom])):
+            blob.reshape(shape)
+
+    def forward(self, bottom, top):
+        """Compute the tops' data."""
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, top, propagate_down, bottom):
+        """Write the bottoms' diffs where `propagate_down` says so, add to the parameters' diffs."""
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def state(self):
+        """Return what an exact resume needs beside the parameters (JSON-able), or None."""
+        return None
+
+    def set_state(self, state):
+        """Take back what `state` returned."""
+
+    def close(self):
+        """Give back files and threads."""
+
+    def fail(self, text):
+        """Raise an `Error` that begins with the layer's name, type and place in the prototxt."""
+        place = f", {self.where}" if self.where else ""
+        raise Error(f"layer '{self.name}' ({self.type or type(self).__name__}{place}): {text}")

@@ -1,0 +1,472 @@
+"""Net: layers joined by blobs, run forward and backward with Caffe's semantics."""
+
+import collections
+import functools
+import logging
+import os
+
+import numpy as np
+from google.protobuf import message as protobuf_message
+
+from layers.core import catalogue, rng
+from layers.core.blob import Blob
+from netspec import caffe_pb2, graph, text, upgrade, weights
+from netspec.errors import Error, nearest
+
+log = logging.getLogger("deepjet")
+
+
+class Net:
+    """A net made of a prototxt.
+
+    Parameters
+    ----------
+    net : str, path or NetParameter
+        A prototxt's path, or the message itself (which is copied).
+    phase : int
+        `caffe_pb2.TRAIN` or `caffe_pb2.TEST`.
+    level, stages : int, sequence of str
+        What include and exclude rules are held against, beside the phase.
+    weights : path, optional
+        A caffemodel (or HDF5) to copy parameters from.
+    seed : int, optional
+        Of everything random in the net: fillers, dropout. Same seed, same bits.
+    dtype : numpy dtype
+        float32 as in Caffe; float64 gives a net to measure errors against.
+
+    Attributes
+    ----------
+    layers, layer_names : list
+        In running order, automatic Split layers included.
+    blobs : OrderedDict of str to Blob
+        In the order in which they are made.
+    params : OrderedDict of str to list of Blob
+        Only layers with parameters.
+    inputs, outputs : list of str
+        Tops of Input layers; blobs that no layer reads (sorted by name, as in Caffe).
+    learnable_params : list of Blob
+        Each shared parameter once; `params_lr` and `params_weight_decay` are their multipliers.
+    """
+
+    def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32):
+        if isinstance(net, protobuf_message.Message):
+            self.source = ""
+            param = caffe_pb2.NetParameter()
+            param.CopyFrom(net)
+            param = upgrade.upgrade_net(param)
+        else:
+            self.source = os.fspath(net)
+            param = text.read_net(self.source)
+        param.state.phase = phase
+        if level:
+            param.state.level = level
+        param.state.stage.extend(stages or ())
+        self.phase = phase
+        self.dtype = np.dtype(dtype)
+        self.seed = rng.next_seed() if seed is None or seed < 0 else int(seed)
+        self.param = graph.insert_splits(graph.filter_net(param, param.state))
+        self.name = self.param.name
+        self._hooks = {"before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
+        self._make_layers()
+        self._find_what_needs_backward()
+        self.weights_report = self.copy_from(weights) if weights else None
+
+    # --- making ------------------------------------------------------------------------------------------------
+
+    def _make_layers(self):
+        self.layers, self.layer_names = [], []
+        self.blobs = collections.OrderedDict()
+        self.params = collections.OrderedDict()
+        self.bottom_vecs, self.top_vecs, self.bottom_need_backward = [], [], []
+        self.bottom_names, self.top_names = collections.OrderedDict(), collections.OrderedDict()
+        self.layer_need_backward, self.inputs = [], []
+        self.learnable_params, self.params_lr, self.params_weight_decay = [], [], []
+        self._owners = {}  # parameter name -> number in learnable_params
+        self._given = []  # for each learnable parameter: (rate given in a prototxt, decay given)
+        self._loss_shapes = {}
+        self.param_ids = []  # for each layer: the learnable_params number of each of its parameters
+        need = {}  # blob name -> whether a gradient is wanted below it
+        unread = set()
+        streams = rng.Stream(self.seed)
+        for number, param in enumerate(self.param.layer):
+            if not param.HasField("phase"):
+                param.phase = self.phase
+            if len(param.propagate_down) not in (0, len(param.bottom)):
+                raise Error(f"layer '{param.name}' ({param.type}){self._place(param.name)}: propagate_down is given "
+                            f"{len(param.propagate_down)} times for {len(param.bottom)} bottoms; once for each or never")
+            try:
+                layer = catalogue.find(param.type)(param, param.phase, streams.child(number), self.dtype)
+            except Error as error:
+                raise type(error)(f"{error}{self._place(param.name)}") from error.__cause__
+            layer.prototxt = self.source
+            bottom, bottom_need, needs = [], [], False
+            for i, name in enumerate(param.bottom):
+                if name not in self.blobs:
+                    raise Error(f"layer '{param.name}' ({param.type}){self._place(param.name)}: bottom '{name}' is made "
+                                f"by no layer above it{nearest(name, self.blobs)}")
+                bottom.append(self.blobs[name])
+                needs |= need[name]
+                bottom_need.append(bool(param.propagate_down[i]) if param.propagate_down else need[name])
+                unread.discard(name)
+            top = self._make_tops(layer, param, unread)
+            self.layers.append(layer)
+            self.layer_names.append(param.name)
+            self.bottom_vecs.append(bottom)
+            self.top_vecs.append(top)
+            self.bottom_names[param.name], self.top_names[param.name] = list(param.bottom), list(param.top)
+            if param.type == "Input":
+                self.inputs += list(param.top)
+            self._set_up(layer, param, bottom, top)
+            needs |= self._add_params(layer, param)
+            self.layer_need_backward.append(needs)
+            self.bottom_need_backward.append(bottom_need)
+            for blob, name in zip(top, param.top):
+                need[name] = needs
+        self.outputs = sorted(unread)
+        self.layer_dict = collections.OrderedDict(zip(self.layer_names, self.layers))
+
+    def _make_tops(self, layer, param, unread):
+        top = []
+        for i, name in enumerate(param.top):
+            in_place = i < len(param.bottom) and param.bottom[i] == name
+            if not in_place and name in self.blobs:
+                maker = next(n for n, tops in self.top_names.items() if name in tops)
+                raise Error(f"layer '{param.name}' ({param.type}){self._place(param.name)}: top '{name}' is already made "
+                            f"by layer '{maker}'; only a layer that works in place may have it again")
+            if not in_place:
+                self.blobs[name] = Blob((), name, self.dtype)
+            top.append(self.blobs[name])
+            unread.add(name)
+        if layer.auto_top_blobs:
+            wanted = max(layer.exact_tops or 0, layer.min_tops or 0)
+            while len(top) < wanted:
+                top.append(Blob((), "(automatic)", self.dtype))
+        return top
+
+    def _set_up(self, layer, param, bottom, top):
+        place = self._place(param.name) if self.source else ""
+        layer.where = place.strip(" ()")
+        layer.check_counts(len(bottom), len(top))
+        layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+        weights_given = list(param.loss_weight)
+        if weights_given and len(weights_given) != len(top):
+            layer.fail(f"loss_weight is given {len(weights_given)} times for {len(top)} tops; once for each or never")
+        default = [1.0 if layer.is_loss and i == 0 else 0.0 for i in range(len(top))]
+        layer.loss_weights = weights_given or default
+        self._seed_loss_diffs(layer, top)
+        if param.blobs:
+            # Weights inside a prototxt: Caffe takes them as the parameters' first values.
+            if len(param.blobs) != len(layer.blobs):
+                layer.fail(f"has {len(param.blobs)} blobs in the net's text, {len(layer.blobs)} parameters")
+            for target, source in zip(layer.blobs, param.blobs):
+                values = np.asarray(source.double_data or source.data)
+                if values.size != target.count:
+                    layer.fail(f"a blob in the net's text holds {values.size} values, the parameter {target.count}")
+                target.data[...] = values.reshape(target.shape)
+
+    def _add_params(self, layer, param):
+        """Register the layer's parameters (shared by name); return whether one of them learns."""
+        if len(param.param) > len(layer.blobs):
+            layer.fail(f"has {len(param.param)} param entries for {len(layer.blobs)} parameters")
+        if layer.blobs:
+            self.params[param.name] = layer.blobs
+        learns, ids = False, []
+        for i, blob in enumerate(layer.blobs):
+            spec = param.param[i] if i < len(param.param) else caffe_pb2.ParamSpec()
+            layer.param_propagate_down[i] = spec.lr_mult != 0
+            learns |= spec.lr_mult != 0
+            owner = self._owners.get(spec.name) if spec.name else None
+            if owner is None:
+                owner = len(self.learnable_params)
+                if spec.name:
+                    self._owners[spec.name] = owner
+                self.learnable_params.append(blob)
+                self.params_lr.append(spec.lr_mult)
+                self.params_weight_decay.append(spec.decay_mult)
+                self._given.append([spec.HasField("lr_mult"), spec.HasField("decay_mult")])
+            else:
+                self._share(layer, blob, spec, owner)
+            ids.append(owner)
+        self.param_ids.append(ids)
+        return learns
+
+    def _share(self, layer, blob, spec, owner):
+        first = self.learnable_params[owner]
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        if blob.count != first.count if permissive else blob.shape != first.shape:
+            layer.fail(f"shares parameter '{spec.name}' with '{first.name}', but its shape {list(blob.shape)} is not "
+                       f"{list(first.shape)}" + ("" if permissive else " (share_mode: PERMISSIVE asks only for equal counts)"))
+        for what, values, which in (("lr_mult", self.params_lr, 0), ("decay_mult", self.params_weight_decay, 1)):
+            if not spec.HasField(what):
+                continue
+            if self._given[owner][which] and values[owner] != getattr(spec, what):
+                layer.fail(f"shares parameter '{spec.name}' with {what} {getattr(spec, what):g}, but it was given "
+                           f"{values[owner]:g} before")
+            values[owner], self._given[owner][which] = getattr(spec, what), True
+        blob.share_data(first)
+        blob.share_diff(first)
+
+    def _find_what_needs_backward(self):
+        """Drop the backward of layers that no loss stands above or nothing that learns stands below."""
+        under_loss, skipped = set(), set()
+        for number in range(len(self.layers) - 1, -1, -1):
+            layer, param = self.layers[number], self.param.layer[number]
+            contributes, skip = False, True
+            for i, weight in enumerate(layer.loss_weights):
+                name = param.top[i] if i < len(param.top) else None
+                contributes |= bool(weight) or name in under_loss
+                skip &= name in skipped
+            needs = self.bottom_need_backward[number]
+            if self.layer_need_backward[number] and skip:
+                self.layer_need_backward[number] = False
+                needs[:] = [False] * len(needs)
+            if not contributes:
+                self.layer_need_backward[number] = False
+            for i, name in enumerate(param.bottom):
+                if contributes:
+                    under_loss.add(name)
+                else:
+                    needs[i] = False
+                if not needs[i]:
+                    skipped.add(name)
+        if self.param.force_backward:
+            for number, layer in enumerate(self.layers):
+                self.layer_need_backward[number] = True
+                needs = self.bottom_need_backward[number]
+                needs[:] = [n or layer.allow_force_backward(i) for i, n in enumerate(needs)]
+                layer.param_propagate_down = [True] * len(layer.blobs)
+
+    def _place(self, layer_name):
+        """Return ``" (file:line)"`` of a layer in the prototxt, or ``""``."""
+        if not self.source:
+            return ""
+        return f" ({self._places.get(layer_name, self.source)})"
+
+    @functools.cached_property
+    def _places(self):
+        try:
+            return text.layer_places(self.source)
+        except Error:
+            return {}  # the file changed or went away since it was read; the message does without the line
+
+    def _seed_loss_diffs(self, layer, top):
+        """Write the loss weight into the diff of each top that is (part of) the loss, as Caffe does at set-up."""
+        for blob, weight in zip(top, layer.loss_weights):
+            if weight and self._loss_shapes.get(id(blob)) != blob.shape:
+                blob.diff[...] = weight
+                self._loss_shapes[id(blob)] = blob.shape
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def forward(self, start=None, end=None):
+        """Run the layers from `start` to `end` (names or numbers, both included); return the weighted loss."""
+        return self.forward_from_to(self._number(start, 0), self._number(end, len(self.layers) - 1))
+
+    def backward(self, start=None, end=None):
+        """Run backward from `start` down to `end` (names or numbers, both included)."""
+        self.backward_from_to(self._number(start, len(self.layers) - 1), self._number(end, 0))
+
+    def forward_backward(self):
+        """Run forward and backward; return the loss."""
+        last = len(self.layers) - 1
+        loss = self.forward_from_to(0, last)
+        self.backward_from_to(last, 0)
+        return loss
+
+    def forward_from_to(self, first, last):
+        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
+        loss = 0.0
+        for number in range(first, last + 1):
+            for hook in self._hooks["before_forward"]:
+                hook(number)
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            try:
+                layer.reshape(bottom, top)
+                self._seed_loss_diffs(layer, top)
+                layer.forward(bottom, top)
+            except Error as error:
+                sample = self._sample()
+                if sample and number and type(error) is Error:
+                    raise Error(f"{error} (sample {sample})") from error.__cause__
+                raise
+            for blob, weight in zip(top, layer.loss_weights):
+                if weight:
+                    loss += weight * float(blob.data.sum(dtype=np.float64))
+            if self.param.debug_info:
+                self._say_forward(number)
+            for hook in self._hooks["after_forward"]:
+                hook(number)
+        return loss
+
+    def backward_from_to(self, first, last):
+        """Run backward through layers number `first` down to `last`, where a gradient is wanted."""
+        for number in range(first, last - 1, -1):
+            for hook in self._hooks["before_backward"]:
+                hook(number)
+            if self.layer_need_backward[number]:
+                self.layers[number].backward(self.top_vecs[number], self.bottom_need_backward[number],
+                                             self.bottom_vecs[number])
+                if self.param.debug_info:
+                    self._say_backward(number)
+            for hook in self._hooks["after_backward"]:
+                hook(number)
+
+    def before_forward(self, function):
+        """Call ``function(number)`` before each layer's forward."""
+        self._hooks["before_forward"].append(function)
+
+    def after_forward(self, function):
+        """Call ``function(number)`` after each layer's forward."""
+        self._hooks["after_forward"].append(function)
+
+    def before_backward(self, function):
+        """Call ``function(number)`` before each layer's backward."""
+        self._hooks["before_backward"].append(function)
+
+    def after_backward(self, function):
+        """Call ``function(number)`` after each layer's backward."""
+        self._hooks["after_backward"].append(function)
+
+    def reshape(self):
+        """Give every blob the shape that follows from the inputs' now, without computing."""
+        for layer, bottom, top in zip(self.layers, self.bottom_vecs, self.top_vecs):
+            layer.reshape(bottom, top)
+
+    def clear_param_diffs(self):
+        """Set the gradients of all parameters to zero; memory that was never touched stays untaken."""
+        for blob in self.learnable_params:
+            if blob.has_diff:
+                blob.diff.fill(0)
+
+    def _number(self, name, default):
+        if name is None:
+            return default
+        if isinstance(name, (int, np.integer)):
+            if not 0 <= name < len(self.layers):
+                raise Error(f"layer number {name} is not within 0 to {len(self.layers) - 1}")
+            return int(name)
+        if name not in self.layer_names:
+            raise Error(f"no layer '{name}' in net '{self.name}'{nearest(name, self.layer_names)}")
+        return self.layer_names.index(name)
+
+    def _sample(self):
+        """Return what the data layer says it delivered last (an image's id), for messages."""
+        for layer in self.layers:
+            sample = getattr(layer, "current", None)
+            if sample:
+                return sample
+        return None
+
+    def first_nonfinite(self):
+        """Return the name of the first blob, then parameter, that holds a NaN or an infinity; None if none does."""
+        for names in self.top_names.values():
+            for name in names:
+                if not np.isfinite(self.blobs[name].data).all():
+                    return f"blob '{name}'"
+        for name, blobs in self.params.items():
+            for i, blob in enumerate(blobs):
+                if not np.isfinite(blob.data).all():
+                    return f"parameter {i} of layer '{name}'"
+        return None
+
+    # --- parameters in and out ---------------------------------------------------------------------------------
+
+    def copy_from(self, source):
+        """Copy parameters by layer name from a caffemodel or HDF5 file (or an open `Weights`); return a report.
+
+        Layers of the file that the net lacks are ignored, as in Caffe; a layer with other shapes is an error that
+        shows both. The report says which layers were copied, ignored, and which of the net's got nothing.
+        """
+        opened = source if isinstance(source, weights.Weights) else weights.read_weights(source)
+        copied, ignored = [], []
+        for name, blobs in opened.layers.items():
+            if name not in self.params:
+                if blobs:
+                    ignored.append(name)
+                continue
+            targets = self.params[name]
+            if len(blobs) != len(targets):
+                raise Error(f"layer '{name}'{self._place(name)} has {len(targets)} parameters, "
+                            f"{len(blobs)} in '{opened.path}'")
+            for i, (target, blob) in enumerate(zip(targets, blobs)):
+                if not weights.shapes_agree(blob.shape, target.shape):
+                    raise Error(f"layer '{name}'{self._place(name)}, parameter {i}: shape {list(target.shape)}, but "
+                                f"{list(blob.shape)} in '{opened.path}'; to learn this layer from scratch rename it, "
+                                "to carry it over use python -m solvers.surgery transplant")
+                blob.read_into(target.data)
+            copied.append(name)
+        for name in ignored:
+            log.info("Ignoring source layer %s", name)
+        untouched = [name for name in self.params if name not in opened.layers]
+        return WeightsReport(copied, ignored, untouched)
+
+    def share_with(self, other):
+        """Use the parameters of `other` (same memory) in the layers that both have."""
+        for name, targets in self.params.items():
+            if name not in other.params:
+                continue
+            sources = other.params[name]
+            for i, (target, source) in enumerate(zip(targets, sources, strict=len(targets) == len(sources))):
+                if target.shape != source.shape:
+                    raise Error(f"layer '{name}', parameter {i}: shape {list(target.shape)} cannot be shared with "
+                                f"{list(source.shape)} of net '{other.name}'")
+                target.share_data(source)
+
+    def save(self, path, diffs=False):
+        """Write the parameters (and gradients) to `path`: HDF5 when it ends in .h5, a caffemodel otherwise."""
+        layers = {name: [(b.data, b.diff if diffs else None) for b in blobs] for name, blobs in self.params.items()}
+        if os.fspath(path).endswith((".h5", ".hdf5")):
+            weights.write_hdf5(path, layers)
+        else:
+            weights.write_caffemodel(path, self.param, layers)
+
+    def state(self):
+        """Return what an exact resume needs beside the parameters: random states, data order (JSON-able)."""
+        states = {f"{i} {n}": layer.state() for i, (n, layer) in enumerate(zip(self.layer_names, self.layers))}
+        return {name: state for name, state in states.items() if state is not None}
+
+    def set_state(self, state):
+        """Take back what `state` returned for a net of the same layers."""
+        for i, (name, layer) in enumerate(zip(self.layer_names, self.layers)):
+            if f"{i} {name}" in state:
+                layer.set_state(state[f"{i} {name}"])
+
+    def close(self):
+        """Give back the layers' files and threads."""
+        for layer in self.layers:
+            layer.close()
+
+    # --- debug_info --------------------------------------------------------------------------------------------
+
+    def _say_forward(self, number):
+        for name in self.param.layer[number].top:
+            log.info("    [Forward] Layer %s, top blob %s data: %.6g", self.layer_names[number], name,
+                     np.abs(self.blobs[name].data).mean())
+        for i, blob in enumerate(self.layers[number].blobs):
+            log.info("    [Forward] Layer %s, param blob %d data: %.6g", self.layer_names[number], i,
+                     np.abs(blob.data).mean())
+
+    def _say_backward(self, number):
+        for name, wanted in zip(self.param.layer[number].bottom, self.bottom_need_backward[number]):
+            if wanted:
+                log.info("    [Backward] Layer %s, bottom blob %s diff: %.6g", self.layer_names[number], name,
+                         np.abs(self.blobs[name].diff).mean())
+        for i, blob in enumerate(self.layers[number].blobs):
+            if self.layers[number].param_propagate_down[i]:
+                log.info("    [Backward] Layer %s, param blob %d diff: %.6g", self.layer_names[number], i,
+                         np.abs(blob.diff).mean())
+
+
+class WeightsReport:
+    """What `Net.copy_from` did: layer names `copied`, `ignored` (only in the file), `untouched` (only in the net)."""
+
+    def __init__(self, copied, ignored, untouched):
+        self.copied, self.ignored, self.untouched = copied, ignored, untouched
+
+    def __str__(self):
+        def few(names):
+            return f"{len(names)} ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})" if names else "0"
+
+        return (f"layers copied: {few(self.copied)}; in the file only: {few(self.ignored)}; "
+                f"in the net only: {few(self.untouched)}")
