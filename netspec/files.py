@@ -59,10 +59,11 @@ def atomic(path, mode="wb"):
     try:
         os.makedirs(folder, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".part", dir=folder)
+        os.close(handle)  # opened again by name, since a file made from a handle has a number as its name
     except OSError as error:
         raise Error(f"cannot write '{path}': {error.strerror}") from None
     try:
-        with os.fdopen(handle, mode) as file:
+        with open(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -33,6 +33,8 @@ class Net:
         Of everything random in the net: fillers, dropout. Same seed, same bits.
     dtype : numpy dtype
         float32 as in Caffe; float64 gives a net to measure errors against.
+    source : path, optional
+        The prototxt that a message came from: messages name its lines, data files are looked for beside it.
 
     Attributes
     ----------
@@ -48,9 +50,10 @@ class Net:
         Each shared parameter once; `params_lr` and `params_weight_decay` are their multipliers.
     """
 
-    def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32):
+    def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
+                 source=""):
         if isinstance(net, protobuf_message.Message):
-            self.source = ""
+            self.source = os.fspath(source)
             param = caffe_pb2.NetParameter()
             param.CopyFrom(net)
             param = upgrade.upgrade_net(param)
@@ -64,7 +67,10 @@ class Net:
         self.phase = phase
         self.dtype = np.dtype(dtype)
         self.seed = rng.next_seed() if seed is None or seed < 0 else int(seed)
-        self.param = graph.insert_splits(graph.filter_net(param, param.state))
+        filtered = graph.filter_net(param, param.state, self._places)
+        for warning in graph.check(filtered, self._places):
+            log.warning("%s", warning)
+        self.param = graph.insert_splits(filtered, self._places)
         self.name = self.param.name
         self._hooks = {"before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
         self._make_layers()
@@ -246,7 +252,7 @@ class Net:
     @functools.cached_property
     def _places(self):
         try:
-            return text.layer_places(self.source)
+            return text.layer_places(self.source) if self.source else {}
         except Error:
             return {}  # the file changed or went away since it was read; the message does without the line
 
@@ -378,28 +384,36 @@ class Net:
         Layers of the file that the net lacks are ignored, as in Caffe; a layer with other shapes is an error that
         shows both. The report says which layers were copied, ignored, and which of the net's got nothing.
         """
-        opened = source if isinstance(source, weights.Weights) else weights.read_weights(source)
-        copied, ignored = [], []
-        for name, blobs in opened.layers.items():
-            if name not in self.params:
-                if blobs:
-                    ignored.append(name)
-                continue
-            targets = self.params[name]
-            if len(blobs) != len(targets):
-                raise Error(f"layer '{name}'{self._place(name)} has {len(targets)} parameters, "
-                            f"{len(blobs)} in '{opened.path}'")
-            for i, (target, blob) in enumerate(zip(targets, blobs)):
-                if not weights.shapes_agree(blob.shape, target.shape):
-                    raise Error(f"layer '{name}'{self._place(name)}, parameter {i}: shape {list(target.shape)}, but "
-                                f"{list(blob.shape)} in '{opened.path}'; to learn this layer from scratch rename it, "
-                                "to carry it over use python -m solvers.surgery transplant")
-                blob.read_into(target.data)
-            copied.append(name)
+        if not isinstance(source, weights.Weights):
+            with weights.read_weights(source) as opened:
+                return self.copy_from(opened)
+        copied = [name for name in source.layers if name in self.params]
+        # All shapes are checked before the first value is written: a refused file leaves the net as it was.
+        pairs = [pair for name in copied for pair in self._match(name, source)]
+        for target, blob in pairs:
+            blob.read_into(target.data)
+        ignored = [name for name, blobs in source.layers.items() if blobs and name not in self.params]
         for name in ignored:
             log.info("Ignoring source layer %s", name)
-        untouched = [name for name in self.params if name not in opened.layers]
+        untouched = [name for name in self.params if name not in source.layers]
         return WeightsReport(copied, ignored, untouched)
+
+    def _match(self, name, source):
+        """Return (parameter, blob in the file) of one layer; a misfit is an error that shows both shapes."""
+        targets, blobs = self.params[name], source.layers[name]
+        if len(blobs) != len(targets):
+            raise Error(f"layer '{name}'{self._place(name)} has {len(targets)} parameters, "
+                        f"{len(blobs)} in '{source.path}'")
+        pairs = []
+        for i, (target, blob) in enumerate(zip(targets, blobs)):
+            if blob is None:
+                continue  # HDF5 leaves out what shares another layer's parameter
+            if not weights.shapes_agree(blob.shape, target.shape):
+                raise Error(f"layer '{name}'{self._place(name)}, parameter {i}: shape {list(target.shape)}, but "
+                            f"{list(blob.shape)} in '{source.path}'; to learn this layer from scratch rename it, "
+                            "to carry it over use python -m solvers.surgery transplant")
+            pairs.append((target, blob))
+        return pairs
 
     def share_with(self, other):
         """Use the parameters of `other` (same memory) in the layers that both have."""
@@ -415,11 +429,18 @@ class Net:
 
     def save(self, path, diffs=False):
         """Write the parameters (and gradients) to `path`: HDF5 when it ends in .h5, a caffemodel otherwise."""
-        layers = {name: [(b.data, b.diff if diffs else None) for b in blobs] for name, blobs in self.params.items()}
-        if os.fspath(path).endswith((".h5", ".hdf5")):
-            weights.write_hdf5(path, layers)
-        else:
-            weights.write_caffemodel(path, self.param, layers)
+        def entry(blob):
+            return blob.data, blob.diff if diffs else None
+
+        if not os.fspath(path).endswith((".h5", ".hdf5")):
+            weights.write_caffemodel(path, self.param, {n: [entry(b) for b in bs] for n, bs in self.params.items()})
+            return
+        # Caffe's HDF5 has a group for every layer, and a shared parameter only where it is owned.
+        layers, written = {}, set()
+        for name, layer, ids in zip(self.layer_names, self.layers, self.param_ids):
+            layers[name] = [None if i in written else entry(b) for b, i in zip(layer.blobs, ids)]
+            written.update(ids)
+        weights.write_hdf5(path, layers)
 
     def state(self):
         """Return what an exact resume needs beside the parameters: random states, data order (JSON-able)."""

@@ -1,0 +1,56 @@
+# deepjet's verbs. `make demo` and `make test` need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+help:
+	@echo "make demo    install into $(VENV), draw sample data, train an FCN-8s on it, score it, write demo/index.html"
+	@echo "make test    install with the test extras and run all tests"
+	@echo "make lint    ruff"
+	@echo "make models  write every model's prototxts from its net.py"
+	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
+	@echo "make bench   the measurements behind the README's figures"
+	@echo "make clean   remove $(VENV), demo/ and what Python left behind"
+
+# The stamps make a second `make demo` start at once.
+$(VENV)/installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+demo: $(VENV)/installed
+	$(RUN) data.sample
+	$(RUN) netspec.make --all
+	$(RUN) solvers.run models/fcn_sample/solver.prototxt --log demo/train.log
+	$(RUN) solvers.score models/fcn_sample/val.prototxt models/fcn_sample/snapshot/train_iter_$$(sed -n 's/^max_iter: //p' models/fcn_sample/solver.prototxt).caffemodel --log demo/train.log --save demo
+	@echo
+	@echo "Open demo/index.html: input, truth and prediction side by side, the loss curve and the scores."
+
+test: $(VENV)/installed-test
+	$(RUN) pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+
+models: $(VENV)/installed
+	$(RUN) netspec.make --all
+
+proto:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e ".[proto]"
+	$(BIN)/python netspec/compile_proto.py
+
+bench: $(VENV)/installed-test
+	$(RUN) benchmarks.fcn8s
+	$(RUN) benchmarks.load_caffemodel
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test lint models proto bench clean

@@ -1,0 +1,138 @@
+"""Make prototxts from the recipes in models/: `python -m netspec.make fcn8s > models/fcn8s/train.prototxt`."""
+
+import argparse
+import ast
+import importlib
+import sys
+
+from netspec import files, text
+from netspec.errors import Error, UnknownName, nearest, run_door
+
+FOLDER = files.ROOT / "models"
+EXAMPLES = """examples:
+  python -m netspec.make --list
+  python -m netspec.make fcn8s > models/fcn8s/train.prototxt
+  python -m netspec.make fcn8s --split val --data voc_dir=/data/VOC2011
+  python -m netspec.make voc-fcn8s --split deploy --classes 5
+  python -m netspec.make --all"""
+
+
+def main(argv=None):
+    """Print one prototxt, the list of models, or write all prototxts beside their recipes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m netspec.make", description="Print the prototxt of a model.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", help="model, see --list; published names such as voc-fcn8s are known")
+    parser.add_argument("--split", help="train, val, trainval, test, deploy or solver (default: what it trains on)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes, background included")
+    parser.add_argument("--data", action="append", default=[], metavar="KEY=VALUE",
+                        help="set a parameter of the data layer, such as a folder; may be repeated")
+    parser.add_argument("--list", action="store_true", help="list the models")
+    parser.add_argument("--all", action="store_true", help="write every model's prototxts into its folder")
+    options = parser.parse_args(argv)
+    if options.list or options.all:
+        if options.name or options.split or options.classes is not None or options.data:
+            parser.error("--list and --all take no model and no other option")
+        return list_models() if options.list else write_all()
+    if not options.name:
+        parser.error(f"which model? one of {', '.join(models())}")
+    sys.stdout.write(make(options.name, options.split, options.classes, read_data(options.data)))
+    return 0
+
+
+def models():
+    """Return the names of all models: the folders of models/ that hold a net.py."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/net.py"))
+
+
+def find(name):
+    """Return the folder name for `name`, which may be a published one (voc-fcn8s, nyud-fcn32s-color-hha)."""
+    names = models()
+    folded = name.lower().replace("-", "_").removeprefix("voc_")
+    if folded not in names:
+        raise UnknownName(f"unknown model '{name}'{nearest(folded, names)}; models: {', '.join(names)}")
+    return folded
+
+
+def recipe(name):
+    """Return the module models/<name>/net.py."""
+    module = importlib.import_module(f"models.{name}.net")
+    missing = [what for what in ("DESCRIPTION", "SPLITS", "net", "solver") if not hasattr(module, what)]
+    if missing:
+        raise Error(f"models/{name}/net.py does not define {', '.join(missing)}")
+    return module
+
+
+def make(name, split=None, classes=None, data=None):
+    """Return the prototxt of a model as text.
+
+    Parameters
+    ----------
+    name : str
+        A model, see `models`.
+    split : str
+        One of the model's SPLITS (the first when None), or "solver".
+    classes : int
+        Number of classes instead of the data set's own.
+    data : dict
+        Parameters of the data layer to set.
+    """
+    name = find(name)
+    module = recipe(name)
+    splits = (*module.SPLITS, "solver")
+    split = split or splits[0]
+    if split not in splits:
+        raise UnknownName(f"{name} has no split '{split}'{nearest(split, splits)}; it has {', '.join(splits)}")
+    if split == "solver":
+        if classes is not None or data:
+            raise Error("a solver has no classes and no data layer; choose another --split")
+        return text.dump(module.solver())
+    options = {"data": data or {}}
+    if classes is not None:
+        options["classes"] = classes
+    return text.dump(module.net(split, **options))
+
+
+def read_data(settings):
+    """Return a dict of ``KEY=VALUE`` strings; a value is a Python literal (a tuple, a number) or else a string."""
+    data = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise Error(f"--data {setting}: expected KEY=VALUE, such as voc_dir=/data/VOC2011")
+        try:
+            data[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            data[key] = value
+    return data
+
+
+def list_models():
+    """Print a table of name, what it is, splits."""
+    names = models()
+    recipes = [recipe(name) for name in names]
+    wide = max(map(len, names))
+    splits = [" ".join((*module.SPLITS, "solver")) for module in recipes]
+    widest = max(map(len, splits))
+    for name, say, module in zip(names, splits, recipes):
+        print(f"{name:{wide}}  {say:{widest}}  {module.DESCRIPTION}")
+    return 0
+
+
+def write_all():
+    """Write <split>.prototxt and solver.prototxt of every model, each file only when it changes."""
+    written = 0
+    for name in models():
+        for split in (*recipe(name).SPLITS, "solver"):
+            path = FOLDER / name / f"{split}.prototxt"
+            content = f"# Made by `python -m netspec.make {name} --split {split}`; change net.py instead.\n"
+            content += make(name, split)
+            if not path.exists() or path.read_text(encoding="utf-8") != content:
+                files.write_text(path, content)
+                written += 1
+    print(f"{len(models())} models, {written} files changed", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))
