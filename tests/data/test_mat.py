@@ -1,0 +1,94 @@
+"""MATLAB 5 files: what SciPy writes and what it reads, and no damage gets past an `Error`."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+from data.mat import read_mat
+from netspec.errors import Error, PathError
+from tests.data import folders
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_everything_scipy_writes_is_read_the_same(tmp_path, compress):
+    path = str(tmp_path / "a.mat")
+    rng = np.random.default_rng(0)
+    content = {f"x_{kind}": (rng.random((3, 5)) * 100).astype(kind)
+               for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")}
+    content |= {"cube": rng.random((2, 3, 4)), "one": 7.5, "empty": np.zeros((0, 3)), "text": "disc and tent",
+                "cell": np.array(["a", np.arange(3)], object), "plain": {"a": 1, "deep": {"b": np.eye(2)}}}
+    scipy.io.savemat(path, content, do_compression=compress)
+    got, theirs = read_mat(path), scipy.io.loadmat(path)
+    for name, value in theirs.items():
+        if name.startswith("x_") or name in ("cube", "one", "empty"):
+            assert got[name].dtype == value.dtype and np.array_equal(got[name], value), name
+    assert got["text"] == "disc and tent"
+    assert got["cell"][0] == "a" and got["cell"][1].tolist() == [[0, 1, 2]]
+    assert got["plain"]["a"] == 1 and np.array_equal(got["plain"]["deep"]["b"], np.eye(2))
+    assert list(read_mat(path, names=["one"])) == ["one"]
+
+
+def test_arrays_of_structs_are_lists(tmp_path):
+    path = str(tmp_path / "a.mat")
+    scipy.io.savemat(path, {"s": np.array([[(1, "a"), (2, "b")]], dtype=[("n", object), ("t", object)])})
+    assert [(int(one["n"][0, 0]), one["t"]) for one in read_mat(path)["s"]] == [(1, "a"), (2, "b")]
+
+
+def test_big_endian_files_are_read(tmp_path):
+    # By hand: an uncompressed 1x2 uint16 array "v" written by a big-endian machine.
+    def element(kind, body):
+        return kind.to_bytes(4, "big") + len(body).to_bytes(4, "big") + body + bytes(-len(body) % 8)
+
+    def words(*values):
+        return b"".join(v.to_bytes(4, "big") for v in values)
+    array = element(14, element(6, words(11, 0)) + element(5, words(1, 2)) + element(1, b"v")
+                    + element(4, b"\x01\x02\x00\x07"))
+    path = tmp_path / "big.mat"
+    path.write_bytes(b"x" * 124 + b"\x01\x00MI" + array)
+    got = read_mat(str(path))["v"]
+    assert got.dtype == np.uint16 and got.tolist() == [[258, 7]]
+
+
+def test_what_is_not_read_is_left_out_or_said(tmp_path):
+    path = str(tmp_path / "a.mat")
+    scipy.io.savemat(path, {"z": np.array([[1j]]), "k": 3})
+    assert list(read_mat(path)) == ["k"]
+    with pytest.raises(Error, match="'z' is of a class"):
+        read_mat(path, names=["z"])
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_flipped_bits_and_cuts_are_errors_or_nothing(tmp_path, compress):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"GTcls": {"Segmentation": folders.pair(0)[1], "n": 3.0}}, do_compression=compress)
+    good = path.read_bytes()
+    for bit in range(124 * 8, 8 * len(good)):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(bad)
+        try:
+            read_mat(str(path))
+        except Error as error:
+            assert "a.mat" in str(error) and "\n" not in str(error)
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        if length == 128:
+            assert read_mat(str(path)) == {}
+        else:
+            with pytest.raises(Error, match="a.mat"):
+                read_mat(str(path))
+
+
+def test_a_bomb_a_missing_file_and_hdf5_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"x": np.zeros((100, 1000))}, do_compression=True)
+    monkeypatch.setattr("data.mat.MAX_BYTES", 1000)
+    with pytest.raises(Error, match="more than 1000 bytes"):
+        read_mat(str(path))
+    with pytest.raises(PathError, match="b.mat"):
+        read_mat(str(tmp_path / "b.mat"))
+    head = bytearray(path.read_bytes())
+    head[124:126] = b"\0\2"
+    path.write_bytes(head)
+    with pytest.raises(Error, match="MATLAB 7.3"):
+        read_mat(str(path))
