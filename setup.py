@@ -1,16 +1,18 @@
 """deepjet: `pip install -e .` and Caffe's nets run."""
 
-from setuptools import find_packages, setup
+import pathlib
+
+from setuptools import find_namespace_packages, setup
 
 setup(
     name="deepjet",
     version="0.1.0",
     description="Caffe's Fully Convolutional Networks in pure Python: reads and writes Caffe's files, trains them as Caffe did",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-2-Clause",
     python_requires=">=3.11",
-    packages=find_packages(include=["netspec*", "layers*", "solvers*", "models*", "data*", "caffe*"]),
+    packages=find_namespace_packages(include=["netspec*", "layers*", "solvers*", "models*", "data*", "caffe*"]),
     package_data={"netspec": ["*.proto"], "models": ["*/*.prototxt"]},
     install_requires=[
         "numpy>=1.26",

@@ -5,6 +5,7 @@ process that did only that. Caffe 1.0 (OpenBLAS) on two cores of this class: for
 """
 
 import argparse
+import functools
 import os
 import resource
 import statistics
@@ -17,22 +18,24 @@ import numpy as np
 WHAT = {"forward": 3.0, "forward + backward": 6.0, "training step": None}  # Caffe's seconds
 
 
-def build(size, train):
-    """Return a full FCN-8s over Input layers with seeded weights."""
-    from layers.core.net import Net
+def describe(size, train):
+    """Return a full FCN-8s over Input layers as a message."""
     from models.fcn8s import net as recipe
-    from netspec import caffe_pb2
 
     param = recipe.net("train" if train else "deploy")
-    if train:
-        param.layer[0].Clear()
-        param.layer[0].name, param.layer[0].type = "data", "Input"
-        param.layer[0].top.extend(["data", "label"])
-        for channels in (3, 1):
-            param.layer[0].input_param.shape.add().dim.extend([1, channels, *size])
-    net = Net(param, caffe_pb2.TRAIN if train else caffe_pb2.TEST, seed=1)
-    if not train:
-        net.blobs["data"].reshape(1, 3, *size)
+    data = param.layer[0]
+    data.Clear()
+    data.name, data.type = "data", "Input"
+    for top, channels in [("data", 3), ("label", 1)][: 1 + train]:
+        data.top.append(top)
+        data.input_param.shape.add().dim.extend([1, channels, *size])
+    return param
+
+
+def seed(net):
+    """Draw weights, an image and labels."""
+    from models.fcn8s import net as recipe
+
     rng = np.random.default_rng(1)
     for name, blobs in net.params.items():
         weight = blobs[0].data
@@ -41,26 +44,26 @@ def build(size, train):
             weight *= np.float32(np.sqrt(2 / np.prod(weight.shape[1:])))
     recipe.start(net)
     net.blobs["data"].data[...] = rng.standard_normal(net.blobs["data"].shape, dtype=np.float32) * 50
-    if train:
+    if "label" in net.blobs:
         net.blobs["label"].data[...] = rng.integers(0, 21, net.blobs["label"].shape)
-    return net
 
 
 def measure(what, size, repeat):
     """Run `what` once to warm up and `repeat` times; return the median seconds."""
-    net = build(size, what != "forward")
-    step = net.forward if what == "forward" else net.forward_backward
+    from layers.core.net import Net
+    from netspec import caffe_pb2
+    from solvers import solver
+
+    param = describe(size, what != "forward")
     if what == "training step":
-        from netspec import caffe_pb2
-        from solvers import solver
-
-        param = caffe_pb2.SolverParameter(base_lr=1e-14, lr_policy="fixed", momentum=0.99, weight_decay=5e-4, max_iter=1000,
-                                          snapshot_after_train=False, snapshot_prefix="unused")
-        trainer = solver.make(param, net=net)
-
-        def step():
-            trainer.step(1)
-
+        trainer = solver.make(caffe_pb2.SolverParameter(
+            train_net_param=param, base_lr=1e-14, lr_policy="fixed", momentum=0.99, weight_decay=5e-4, max_iter=1000,
+            snapshot_prefix="unused"))
+        net, step = trainer.net, functools.partial(trainer.step, 1)
+    else:
+        net = Net(param, caffe_pb2.TEST if what == "forward" else caffe_pb2.TRAIN)
+        step = net.forward if what == "forward" else net.forward_backward
+    seed(net)
     seconds = []
     for _ in range(repeat + 1):
         start = time.perf_counter()

@@ -6,6 +6,7 @@ Nothing of the house imports this package; whatever it does is done below it.
 from caffe import coord_map, proto
 from caffe.mode import get_mode, set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.net_spec import NetSpec, layers, params, to_proto
+from caffe.proto.caffe_pb2 import TEST, TRAIN
 from caffe.pycaffe import (
     Blob,
     Layer,
@@ -14,7 +15,6 @@ from caffe.pycaffe import (
     get_solver,
     layer_type_list,
 )
-from caffe.proto.caffe_pb2 import TEST, TRAIN
 
 __version__ = "1.0.0"  # of the Caffe whose behaviour this is
 

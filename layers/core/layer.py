@@ -93,7 +93,8 @@ class Layer:
         if not self.blobs and shapes:
             for number, (shape, how) in enumerate(zip(shapes, self.param_fillers(), strict=True)):
                 blob = Blob(shape, f"{self.name}[{number}]", self.dtype)
-                if how is not None:
+                # A new blob is zero already: filling it again would only take its memory.
+                if how is not None and (how.type != "constant" or how.value):
                     filler.fill(blob, how, self.rng.generator(), self.fail)
                 self.blobs.append(blob)
         self.param_propagate_down = [True] * len(self.blobs)
@@ -113,7 +114,7 @@ class Layer:
 
     def state(self):
         """Return what an exact resume needs beside the parameters (JSON-able), or None."""
-        return None
+        return
 
     def set_state(self, state):
         """Take back what `state` returned."""

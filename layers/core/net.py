@@ -107,9 +107,6 @@ class Net:
             layer.prototxt = self.source
             bottom, bottom_need, needs = [], [], False
             for i, name in enumerate(param.bottom):
-                if name not in self.blobs:
-                    raise Error(f"layer '{param.name}' ({param.type}){self._place(param.name)}: bottom '{name}' is made "
-                                f"by no layer above it{nearest(name, self.blobs)}")
                 bottom.append(self.blobs[name])
                 needs |= need[name]
                 bottom_need.append(bool(param.propagate_down[i]) if param.propagate_down else need[name])
@@ -126,8 +123,7 @@ class Net:
             needs |= self._add_params(layer, param)
             self.layer_need_backward.append(needs)
             self.bottom_need_backward.append(bottom_need)
-            for blob, name in zip(top, param.top):
-                need[name] = needs
+            need.update(dict.fromkeys(param.top, needs))
         self.outputs = sorted(unread)
         self.layer_dict = collections.OrderedDict(zip(self.layer_names, self.layers))
 
@@ -135,10 +131,6 @@ class Net:
         top = []
         for i, name in enumerate(param.top):
             in_place = i < len(param.bottom) and param.bottom[i] == name
-            if not in_place and name in self.blobs:
-                maker = next(n for n, tops in self.top_names.items() if name in tops)
-                raise Error(f"layer '{param.name}' ({param.type}){self._place(param.name)}: top '{name}' is already made "
-                            f"by layer '{maker}'; only a layer that works in place may have it again")
             if not in_place:
                 self.blobs[name] = Blob((), name, self.dtype)
             top.append(self.blobs[name])

@@ -1,0 +1,46 @@
+"""AbsVal: y = |x|; dx = dy sign(x), 0 at x = 0.
+
+Any shape; works in place (x is kept aside then). Source: Caffe's AbsValLayer.
+"""
+
+import numba
+
+from layers.core.neuron import Neuron
+
+
+class AbsVal(Neuron):
+    """Absolute value."""
+
+    needs_x = True
+
+    def kernels(self):
+        """Return the kernels."""
+        return absval_cpu, absval_backward_cpu
+
+
+@numba.njit(cache=True, nogil=True)
+def absval_at(x):
+    """Return one value of y."""
+    return abs(x)
+
+
+@numba.njit(cache=True, nogil=True)
+def absval_slope_at(x):
+    """Return dy / dx of one value."""
+    return (x > 0) - (x < 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def absval_cpu(first, last, x, y):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = absval_at(x[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def absval_backward_cpu(first, last, x, y, dy, dx):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
+    for i in range(y.size):
+        dx[i] = dy[i] * absval_slope_at(x[i])

@@ -1,0 +1,85 @@
+"""What Convolution and Deconvolution have in common: their ConvolutionParameter, shapes and parameters."""
+
+import math
+
+from layers.core.layer import Layer
+from netspec import geometry
+
+
+class ConvolutionalLayer(Layer):
+    """A layer with a window that slides over the axes behind `axis` (the channels').
+
+    Any number of bottoms of one shape, each with its top, share the parameters: weights and, with `bias_term`, a bias
+    (num_output,). Caffe's `force_nd_im2col` computes with plain numpy here; `engine` says nothing to us.
+    """
+
+    min_bottoms = min_tops = 1
+    equal_bottom_top = True
+
+    def check(self):
+        param = self.param.convolution_param
+        if param.num_output < 1:
+            self.fail("num_output is missing or 0; give the number of output channels")
+        if param.group < 1 or param.num_output % param.group:
+            self.fail(f"num_output {param.num_output} cannot be cut into {param.group} groups; "
+                      "group must be at least 1 and divide it")
+
+    def sizes(self, shape):
+        """Return (axis, channels, kernel, stride, pad, dilation) for a bottom's shape, refusing what does not fit."""
+        param = self.param.convolution_param
+        axis = geometry.canonical_axis(param.axis, len(shape), "the bottom", self.fail)
+        channels, spatial = shape[axis], len(shape) - axis - 1
+        if channels < 1 or channels % param.group:
+            self.fail(f"the bottom {list(shape)} has {channels} channels on axis {axis}, which cannot be cut into "
+                      f"{param.group} groups")
+        if spatial == 0 and not param.kernel_size:
+            return axis, channels, (), (), (), ()
+        return axis, channels, *geometry.kernel_stride_pad_dilation(param, spatial, self.fail)
+
+    def top_shapes(self, bottom_shapes):
+        shape = tuple(bottom_shapes[0])
+        for other in bottom_shapes[1:]:
+            if tuple(other) != shape:
+                self.fail(f"all bottoms must have one shape, but they have {list(shape)} and {list(other)}")
+        axis, _, *each = self.sizes(shape)
+        spatial = tuple(self.slide(*lengths, fail=self.fail) for lengths in zip(shape[axis + 1 :], *each))
+        return [(*shape[:axis], self.param.convolution_param.num_output, *spatial)] * len(bottom_shapes)
+
+    def param_fillers(self):
+        param = self.param.convolution_param
+        return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
+
+    def setup(self, bottom, top):
+        self._shape = self.window = None
+        super().setup(bottom, top)
+
+    def reshape(self, bottom, top):
+        if all(b.shape == self._shape for b in bottom):
+            for blob in top:
+                blob.reshape(self._top_shape)
+            return
+        shapes = [b.shape for b in bottom]
+        self._top_shape = self.top_shapes(shapes)[0]
+        for blob, wanted in zip(self.blobs, self.param_shapes(shapes)):
+            if blob.shape != wanted:
+                self.fail(f"the bottom {list(shapes[0])} needs weights {list(wanted)}, but they are "
+                          f"{list(blob.shape)}")
+        axis, _, *each = self.sizes(shapes[0])
+        self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
+        batch = math.prod(shapes[0][:axis])
+        self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
+        self._shape = shapes[0]
+        super().reshape(bottom, top)
+
+    def flat(self, bottom, top):
+        """Return the two arrays as (N, channels, *spatial): the axes before `axis` become one."""
+        return bottom.reshape(self._flat_shapes[0]), top.reshape(self._flat_shapes[1])
+
+    def weights(self):
+        """Return the data of the weights and of the bias (or None)."""
+        return self.blobs[0].data, self.blobs[1].data if len(self.blobs) > 1 else None
+
+    def wanted(self, number):
+        """Whether the gradient of parameter `number` is wanted."""
+        return number < len(self.blobs) and self.param_propagate_down[number]
+

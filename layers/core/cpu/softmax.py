@@ -1,0 +1,77 @@
+"""Softmax over one axis, for the layers Softmax and SoftmaxWithLoss.
+
+Arrays are flat views of (outer, channels, inner). A unit of work is one block of at most BLOCK neighbouring inner
+positions of one outer index, so that rows are read in memory order and a block's rows stay in the cache between the
+passes. Sums run over the channels in order, in float64.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+BLOCK = 512
+
+
+def units(outer, inner):
+    """Return the number of units of work."""
+    return outer * -(-inner // BLOCK)
+
+
+@numba.njit(cache=True, nogil=True)
+def block_of(unit, channels, inner):
+    """Return (offset of the block's first value at channel 0, number of positions, number of its first label)."""
+    blocks = (inner + BLOCK - 1) // BLOCK
+    outer, start = unit // blocks, unit % blocks * BLOCK
+    return outer * channels * inner + start, min(BLOCK, inner - start), outer * inner + start
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # no test for zero in every division
+def softmax_cpu(first, last, x, y, channels, inner):
+    """y = exp(x - max x) / sum exp(x - max x) over the channels, for units [first, last); y may be x."""
+    peak, total = np.empty(BLOCK, x.dtype), np.empty(BLOCK, np.float64)
+    for unit in range(first, last):
+        base, width, _ = block_of(unit, channels, inner)
+        # Loops over slices from 0 on: numba would guard computed indices against negative ones, 10x slower.
+        row = x[base:base + width]
+        for p in range(width):
+            peak[p] = row[p]
+            total[p] = 0
+        for c in range(1, channels):
+            row = x[base + c * inner:base + c * inner + width]
+            for p in range(width):
+                peak[p] = row[p] if row[p] > peak[p] else peak[p]
+        for c in range(channels):
+            row = x[base + c * inner:base + c * inner + width]
+            result = y[base + c * inner:base + c * inner + width]
+            for p in range(width):
+                result[p] = math.exp(row[p] - peak[p])
+            for p in range(width):
+                total[p] += result[p]
+        for p in range(width):
+            peak[p] = total[p]
+        for c in range(channels):
+            result = y[base + c * inner:base + c * inner + width]
+            for p in range(width):
+                result[p] /= peak[p]
+
+
+@numba.njit(cache=True, nogil=True)
+def softmax_backward_cpu(first, last, y, dy, dx, channels, inner):
+    """dx = (dy - sum(dy y)) y over the channels, for units [first, last); dx may be dy."""
+    total, dot = np.empty(BLOCK, np.float64), np.empty(BLOCK, y.dtype)
+    for unit in range(first, last):
+        base, width, _ = block_of(unit, channels, inner)
+        total[:width] = 0
+        for c in range(channels):
+            start = base + c * inner
+            row, top = y[start:start + width], dy[start:start + width]
+            for p in range(width):
+                total[p] += top[p] * row[p]
+        for p in range(width):
+            dot[p] = total[p]
+        for c in range(channels):
+            start = base + c * inner
+            row, top, result = y[start:start + width], dy[start:start + width], dx[start:start + width]
+            for p in range(width):
+                result[p] = (top[p] - dot[p]) * row[p]

@@ -1,0 +1,57 @@
+"""Neuron: what layers have in common that map each value of one bottom to one value of one top."""
+
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+
+
+class Neuron(Layer):
+    """One bottom, one top of the same shape; works in place (top and bottom the same blob).
+
+    A subclass either writes forward and backward itself, or names two kernels, ``forward(first, last, x, y, *arguments)``
+    and ``backward(first, last, x, y, dy, dx, *arguments)``, that do elements [first, last) of flat arrays.
+    """
+
+    exact_bottoms = exact_tops = 1
+    needs_x = False  # the backward kernel reads x: it is kept aside when forward writes over it
+    _kept = None
+
+    def kernels(self):
+        """Return the forward and the backward kernel."""
+        raise NotImplementedError(f"{type(self).__name__}.kernels")
+
+    def arguments(self):
+        """Return the numbers that both kernels take, as `self.dtype`."""
+        return ()
+
+    def top_shapes(self, bottom_shapes):
+        """Return the bottom's shape."""
+        return [tuple(bottom_shapes[0])]
+
+    def keep(self, bottom, top):
+        """Before an in-place forward: keep a copy of x for backward."""
+        if top[0].shares_data(bottom[0]):
+            x = bottom[0].data.reshape(-1)
+            if self._kept is None or self._kept.size != x.size:
+                self._kept = np.empty_like(x)
+            self._kept[...] = x
+
+    def x_of_forward(self, bottom, top):
+        """Return x (flat) as forward saw it."""
+        return self._kept if top[0].shares_data(bottom[0]) else bottom[0].data.reshape(-1)
+
+    def forward(self, bottom, top):
+        """Run the forward kernel."""
+        if self.needs_x:
+            self.keep(bottom, top)
+        parallel.run(self.kernels()[0], bottom[0].count, bottom[0].data.reshape(-1), top[0].data.reshape(-1),
+                     *self.arguments())
+
+    def backward(self, top, propagate_down, bottom):
+        """Run the backward kernel."""
+        if propagate_down[0]:
+            y = top[0].data.reshape(-1)
+            x = self.x_of_forward(bottom, top) if self.needs_x else y
+            parallel.run(self.kernels()[1], y.size, x, y, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1),
+                         *self.arguments())

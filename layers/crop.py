@@ -1,0 +1,118 @@
+"""Crop: the part of bottom 0 that has bottom 1's size, from an offset on.
+
+Axes before `axis` (default 2) stay as they are in bottom 0; the others take bottom 1's lengths. `offset` is 0, one
+value for all cropped axes, or one for each. Any number of axes. The gradient is 0 outside the part. Source: Caffe's
+CropLayer; the offsets that align an FCN's streams come from `netspec.coord_map`.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+from netspec.geometry import canonical_axis
+
+
+class Crop(Layer):
+    """Cut bottom 0 to the size of bottom 1 (whose values are not read)."""
+
+    exact_bottoms = 2
+    exact_tops = 1
+    _made_for = None
+
+    def top_shapes(self, bottom_shapes):
+        """Return bottom 0's lengths before the axis, bottom 1's from there on."""
+        source, size = bottom_shapes
+        axis = self._axis(source)
+        self.offsets(source, size)  # refuses what does not fit
+        return [tuple(source[:axis]) + tuple(size[axis:])]
+
+    def offsets(self, source, size):
+        """Return the offset along every axis; what does not fit is refused."""
+        axis = self._axis(source)
+        given = list(self.param.crop_param.offset)
+        if len(given) > 1 and len(given) != len(source) - axis:
+            self.fail(f"{len(given)} offsets are given for the {len(source) - axis} axes from axis {axis} on; "
+                      f"give one, or {len(source) - axis}")
+        if len(size) != len(source):
+            self.fail(f"{self._called(0)} {list(source)} and {self._called(1)} {list(size)} must have the same number "
+                      "of axes")
+        if len(given) < 2:
+            given = (given or [0]) * (len(source) - axis)
+        for i, offset in enumerate(given, axis):
+            if offset + size[i] > source[i]:
+                names = {(4, 1): "channels", (4, 2): "height", (4, 3): "width"}
+                what = names.get((len(source), i), f"axis {i} of length")
+                self.fail(f"offset {offset} + size {size[i]} exceeds {what} {source[i]} of {self._called(0)}")
+        return [0] * axis + given
+
+    def _axis(self, source):
+        return canonical_axis(self.param.crop_param.axis, len(source), self._called(0), self.fail)
+
+    def _called(self, number):
+        return f"'{self.param.bottom[number]}'" if number < len(self.param.bottom) else f"bottom {number}"
+
+    def reshape(self, bottom, top):
+        """Shape the top and list where its rows lie in bottom 0, when a shape changed."""
+        shapes = bottom[0].shape, bottom[1].shape
+        if shapes != self._made_for:
+            offsets = self.offsets(*shapes)
+            shape = self.top_shapes(shapes)[0]
+            self.rows = row_numbers(shapes[0], shape, offsets)
+            # The other way round, for backward: the top's row that each row of bottom 0 goes to, or -1.
+            self.targets = np.full(math.prod(shapes[0][:-1]), -1, np.int64)
+            self.targets[self.rows] = np.arange(self.rows.size)
+            self.first_column, self.shape, self._made_for = offsets[-1], shape, shapes
+        top[0].reshape(self.shape)
+
+    def forward(self, bottom, top):
+        """Copy the rows."""
+        if top[0].count:
+            parallel.run(crop_cpu, self.rows.size, bottom[0].data.reshape(-1), top[0].data.reshape(-1), self.rows,
+                         bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=top[0].count)
+
+    def backward(self, top, propagate_down, bottom):
+        """Put the gradient back to its place; bottom 1 gets none."""
+        if propagate_down[0]:
+            parallel.run(crop_backward_cpu, self.targets.size, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1),
+                         self.targets, bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=bottom[0].count)
+        # A gradient that nobody touched is zero already and takes no memory.
+        if propagate_down[1] and bottom[1].has_diff:
+            bottom[1].diff.fill(0)
+
+
+def row_numbers(source, shape, offsets):
+    """Return, for each row (last axis) of an array of `shape`, the number of the row of `source` it lies in; int64."""
+    numbers = np.zeros(1, np.int64)
+    for axis in range(len(source) - 1):
+        numbers = numbers[:, None] * source[axis] + (offsets[axis] + np.arange(shape[axis], dtype=np.int64))
+        numbers = numbers.reshape(-1)
+    return numbers
+
+
+@numba.njit(cache=True, nogil=True)
+def crop_cpu(first, last, x, y, rows, x_width, y_width, first_column):
+    """Rows [first, last) of the top."""
+    for row in range(first, last):
+        start = rows[row] * x_width + first_column
+        source, target = x[start:start + y_width], y[row * y_width:(row + 1) * y_width]
+        for column in range(y_width):
+            target[column] = source[column]
+
+
+@numba.njit(cache=True, nogil=True)
+def crop_backward_cpu(first, last, dy, dx, targets, x_width, y_width, first_column):
+    """Rows [first, last) of bottom 0's gradient: gathered, so that each is written once."""
+    for row in range(first, last):
+        target = dx[row * x_width:(row + 1) * x_width]
+        if targets[row] < 0:
+            target[:] = 0
+            continue
+        source = dy[targets[row] * y_width:(targets[row] + 1) * y_width]
+        target[:first_column] = 0
+        middle = target[first_column:first_column + y_width]
+        for column in range(y_width):
+            middle[column] = source[column]
+        target[first_column + y_width:] = 0

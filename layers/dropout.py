@@ -1,0 +1,76 @@
+"""Dropout: in TRAIN each value is kept with probability 1 - p and scaled by 1 / (1 - p), else set to 0; TEST copies.
+
+Any shape; works in place. Whether element i is kept is a hash of the layer's key and i (`layers.core.rng`): the same
+bits for any number of threads, and backward computes them again instead of keeping a mask. Caffe demands 0 < p < 1 in
+its debug build; p = 0 (keep everything) is met in real prototxts and accepted. Source: Caffe's DropoutLayer.
+"""
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.neuron import Neuron
+from layers.core.rng import bits_at
+from netspec import caffe_pb2
+
+
+class Dropout(Neuron):
+    """Random zeros against overfitting (Srivastava et al. 2014)."""
+
+    def check(self):
+        """Refuse a ratio outside [0, 1)."""
+        ratio = self.param.dropout_param.dropout_ratio
+        if not 0 <= ratio < 1:
+            self.fail(f"dropout_ratio {ratio:g} is out of range; give a value above 0 and below 1")
+
+    def setup(self, bottom, top):
+        """Take the ratio."""
+        super().setup(bottom, top)
+        ratio = self.param.dropout_param.dropout_ratio
+        self.active = self.phase == caffe_pb2.TRAIN and ratio > 0
+        self.threshold = np.uint64(ratio * 2.0**64)
+        self.scale = self.dtype.type(1 / (1 - ratio))
+        self.drawn = np.uint64(0), np.uint64(0)  # what the last forward drew from
+
+    def forward(self, bottom, top):
+        """Drop and scale."""
+        if self.active:
+            self.drawn = self.rng.take(bottom[0].count)
+            self._run(bottom[0].data, top[0].data)
+        elif not top[0].shares_data(bottom[0]):
+            top[0].data[...] = bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        """Drop and scale the gradient in the same places."""
+        if not propagate_down[0]:
+            return
+        if self.active:
+            self._run(top[0].diff, bottom[0].diff)
+        elif top[0] is not bottom[0]:
+            bottom[0].diff[...] = top[0].diff
+
+    def _run(self, source, target):
+        parallel.run(dropout_cpu, source.size, source.reshape(-1), target.reshape(-1), self.scale, self.dtype.type(0),
+                     self.threshold, *self.drawn)
+
+    def state(self):
+        """Return which random numbers come next."""
+        return self.rng.state()
+
+    def set_state(self, state):
+        """Go on where `state` was taken."""
+        self.rng.set_state(state)
+
+
+@numba.njit(cache=True, nogil=True)
+def dropout_at(x, scale, zero, threshold, key, index):
+    """Return one value: x * scale where the random bits reach the threshold, x * 0 elsewhere (so NaN stays NaN)."""
+    return x * (scale if bits_at(key, index) >= threshold else zero)
+
+
+@numba.njit(cache=True, nogil=True)
+def dropout_cpu(first, last, x, y, scale, zero, threshold, key, start):
+    """Elements [first, last), of values or of gradients; y may be x."""
+    x, y, start = x[first:last], y[first:last], start + np.uint64(first)
+    for i in range(x.size):
+        y[i] = dropout_at(x[i], scale, zero, threshold, key, start + np.uint64(i))

@@ -1,0 +1,149 @@
+"""Eltwise: the bottoms combined value by value: PROD, SUM (default) or MAX.
+
+Two or more bottoms of one shape. Not in place (but SUM may write over its first bottom).
+
+- SUM: sum of coeff_i * x_i (`coeff` once for each bottom, 1 when left out), added in the bottoms' order; dx_i =
+  coeff_i * dy.
+- PROD: dx_i = dy * product of the others (`stable_prod_grad`, default), or dy * y / x_i, which fails at 0.
+- MAX: the gradient goes to the bottom that won. Of the first two bottoms the second wins unless the first is greater
+  (so also at a tie, or next to a NaN); each further one wins only when it is greater.
+
+Source: Caffe's EltwiseLayer.
+"""
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+from netspec import caffe_pb2
+
+PROD, SUM, MAX = (caffe_pb2.EltwiseParameter.EltwiseOp.Value(name) for name in ("PROD", "SUM", "MAX"))
+
+
+class Eltwise(Layer):
+    """Sum, product or maximum of blobs."""
+
+    min_bottoms = 2
+    exact_tops = 1
+
+    def check(self):
+        """Refuse coefficients that fit neither the operation nor the bottoms."""
+        param = self.param.eltwise_param
+        if param.coeff and param.operation != SUM:
+            self.fail("coeff goes with operation SUM only; remove it")
+
+    def top_shapes(self, bottom_shapes):
+        """Return the bottoms' shape."""
+        first = tuple(bottom_shapes[0])
+        names = [f"'{name}'" for name in self.param.bottom] or [f"bottom {i}" for i in range(len(bottom_shapes))]
+        for name, shape in zip(names[1:], bottom_shapes[1:]):
+            if tuple(shape) != first:
+                self.fail(f"{name} {list(shape)} and {names[0]} {list(first)} must have the same shape")
+        return [first]
+
+    def setup(self, bottom, top):
+        """Take the coefficients."""
+        super().setup(bottom, top)
+        param = self.param.eltwise_param
+        if param.coeff and len(param.coeff) != len(bottom):
+            self.fail(f"coeff is given {len(param.coeff)} times for {len(bottom)} bottoms; once for each or never")
+        self.operation = param.operation
+        self.coeff = [self.dtype.type(c) for c in param.coeff or [1] * len(bottom)]
+        self.winner = None  # for MAX: which bottom won, uint8 (or wider) for each value
+        if self.operation != SUM and any(top[0] is blob for blob in bottom):
+            self.fail(f"cannot work in place: top '{top[0].name}' is a bottom; give the top a name of its own")
+
+    def forward(self, bottom, top):
+        """Combine."""
+        count, y = top[0].count, top[0].data.reshape(-1)
+        x = [blob.data.reshape(-1) for blob in bottom]
+        if self.operation == SUM:
+            one = self.dtype.type(1)
+            parallel.run(sum_cpu, count, x[0], self.coeff[0], x[1], self.coeff[1], y)
+            for values, coeff in zip(x[2:], self.coeff[2:]):
+                parallel.run(sum_cpu, count, y, one, values, coeff, y)
+        elif self.operation == PROD:
+            parallel.run(product_cpu, count, x[0], x[1], y)
+            for values in x[2:]:
+                parallel.run(product_cpu, count, y, values, y)
+        else:
+            if self.winner is None or self.winner.size < count:
+                self.winner = np.empty(count, np.uint8 if len(x) <= 256 else np.int32)
+            parallel.run(maximum_cpu, count, x[0], x[1], y, self.winner)
+            for number, values in enumerate(x[2:], 2):
+                parallel.run(maximum_more_cpu, count, values, number, y, self.winner)
+
+    def backward(self, top, propagate_down, bottom):
+        """Write the gradient of each bottom."""
+        count, dy = top[0].count, top[0].diff.reshape(-1)
+        for i in reversed(range(len(bottom))):  # bottom 0 last: when in place its gradient is dy itself
+            if not propagate_down[i]:
+                continue
+            dx = bottom[i].diff.reshape(-1)
+            if self.operation == SUM:
+                parallel.run(scaled_cpu, count, dy, self.coeff[i], dx)
+            elif self.operation == MAX:
+                parallel.run(maximum_backward_cpu, count, dy, self.winner, i, dx)
+            elif self.param.eltwise_param.stable_prod_grad:
+                others = [b.data.reshape(-1) for j, b in enumerate(bottom) if j != i]
+                parallel.run(product_cpu, count, others[0], dy, dx)
+                for values in others[1:]:
+                    parallel.run(product_cpu, count, dx, values, dx)
+            else:
+                with np.errstate(all="ignore"):  # 0 / 0 is what this form is known for
+                    np.divide(top[0].data.reshape(-1), bottom[i].data.reshape(-1), out=dx)
+                    dx *= dy
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_cpu(first, last, a, a_coeff, b, b_coeff, y):
+    """y = a_coeff * a + b_coeff * b; y may be a."""
+    a, b, y = a[first:last], b[first:last], y[first:last]
+    for i in range(a.size):
+        y[i] = a_coeff * a[i] + b_coeff * b[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def scaled_cpu(first, last, dy, coeff, dx):
+    """dx = coeff * dy."""
+    dy, dx = dy[first:last], dx[first:last]
+    for i in range(dy.size):
+        dx[i] = coeff * dy[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def product_cpu(first, last, a, b, y):
+    """y = a * b; y may be a."""
+    a, b, y = a[first:last], b[first:last], y[first:last]
+    for i in range(a.size):
+        y[i] = a[i] * b[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def maximum_cpu(first, last, a, b, y, winner):
+    """The greater of the first two bottoms, and which it was."""
+    a, b, y, winner = a[first:last], b[first:last], y[first:last], winner[first:last]
+    for i in range(a.size):
+        better = a[i] > b[i]
+        y[i] = a[i] if better else b[i]
+        winner[i] = 0 if better else 1
+
+
+@numba.njit(cache=True, nogil=True)
+def maximum_more_cpu(first, last, x, number, y, winner):
+    """The same with bottom `number`, when it is greater than what won so far."""
+    x, y, winner = x[first:last], y[first:last], winner[first:last]
+    for i in range(x.size):
+        better = x[i] > y[i]
+        y[i] = x[i] if better else y[i]
+        winner[i] = number if better else winner[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def maximum_backward_cpu(first, last, dy, winner, number, dx):
+    """dx = dy where bottom `number` won, else 0."""
+    zero = dy.dtype.type(0)
+    dy, winner, dx = dy[first:last], winner[first:last], dx[first:last]
+    for i in range(dy.size):
+        dx[i] = dy[i] if winner[i] == number else zero

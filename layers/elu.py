@@ -1,0 +1,52 @@
+"""ELU: y = x for x > 0, alpha (exp(x) - 1) otherwise (alpha 1 by default); dx = dy or dy (y + alpha).
+
+Any shape; works in place (x is kept aside then). Source: Caffe's ELULayer.
+"""
+
+import math
+
+import numba
+
+from layers.core.neuron import Neuron
+
+
+class ELU(Neuron):
+    """Exponential linear unit."""
+
+    needs_x = True
+
+    def arguments(self):
+        """Return alpha."""
+        return (self.dtype.type(self.param.elu_param.alpha),)
+
+    def kernels(self):
+        """Return the kernels."""
+        return elu_cpu, elu_backward_cpu
+
+
+@numba.njit(cache=True, nogil=True)
+def elu_at(x, alpha):
+    """Return one value of y."""
+    return x if x > 0 else alpha * (math.exp(x) - 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def elu_slope_at(x, y, alpha):
+    """Return dy / dx of one value."""
+    return x * 0 + 1 if x > 0 else y + alpha
+
+
+@numba.njit(cache=True, nogil=True)
+def elu_cpu(first, last, x, y, alpha):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = elu_at(x[i], alpha)
+
+
+@numba.njit(cache=True, nogil=True)
+def elu_backward_cpu(first, last, x, y, dy, dx, alpha):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
+    for i in range(y.size):
+        dx[i] = dy[i] * elu_slope_at(x[i], y[i], alpha)

@@ -1,0 +1,105 @@
+"""InnerProduct: a fully connected layer.
+
+    y[m, j] = b[j] + sum over k of x[m, k] w[j, k]
+
+The bottom's axes from `axis` on are one vector of K values: x (M, K) with M the product of the axes before; the top has
+the shape of those axes and num_output. Parameters: weights (num_output, K), with `transpose` (K, num_output); bias
+(num_output,). Sums are BLAS's. Source: Caffe's InnerProductLayer.
+"""
+
+import math
+
+import numpy as np
+
+from layers.core.cpu import blas
+from layers.core.layer import Layer
+from netspec import geometry
+
+STEP = 512  # outputs, or inputs, that one product takes of the weights
+PRODUCT = 1 << 20  # values of the weights' gradient made at a time before they are added
+
+
+class InnerProduct(Layer):
+    """Every output sees every input; see the file's head."""
+
+    exact_bottoms = exact_tops = 1
+
+    def check(self):
+        if self.param.inner_product_param.num_output < 1:
+            self.fail("num_output is missing or 0; give the number of outputs")
+
+    def _axis(self, shape):
+        return geometry.canonical_axis(self.param.inner_product_param.axis, len(shape), "the bottom", self.fail)
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        return [(*shape[: self._axis(shape)], self.param.inner_product_param.num_output)]
+
+    def param_shapes(self, bottom_shapes):
+        param, shape = self.param.inner_product_param, bottom_shapes[0]
+        inputs = math.prod(shape[self._axis(shape) :])
+        weights = (inputs, param.num_output) if param.transpose else (param.num_output, inputs)
+        return [weights, (param.num_output,)][: 1 + param.bias_term]
+
+    def param_fillers(self):
+        param = self.param.inner_product_param
+        return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
+
+    def macs(self, bottom_shapes, top_shapes):
+        return math.prod(bottom_shapes[0]) * self.param.inner_product_param.num_output
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        wanted = self.param_shapes([bottom[0].shape])[0]
+        if self.blobs[0].shape != wanted:
+            self.fail(f"the bottom {list(bottom[0].shape)} needs weights {list(wanted)}, but they are "
+                      f"{list(self.blobs[0].shape)}; the size of the input may not change")
+
+    def _matrices(self, bottom, top):
+        """Return the two arrays as (M, K) and (M, num_output)."""
+        inputs = math.prod(bottom.shape[self._axis(bottom.shape) :])
+        return bottom.reshape(bottom.size // max(inputs, 1), inputs), top.reshape(-1, top.shape[-1])
+
+    def forward(self, bottom, top):
+        x, y = self._matrices(bottom[0].data, top[0].data)
+        weight = self.blobs[0].data
+        weight = weight if self.param.inner_product_param.transpose else weight.T
+        bias = self.blobs[1].data if len(self.blobs) > 1 else None
+
+        def some(first, last):
+            np.matmul(x, weight[:, first:last], out=y[:, first:last])
+            if bias is not None:
+                y[:, first:last] += bias[first:last]
+
+        blas.each(_steps(y.shape[1], STEP), some, x.size * y.shape[1])
+
+    def backward(self, top, propagate_down, bottom):
+        x, dy = self._matrices(bottom[0].data, top[0].diff)
+        if self.param_propagate_down[0]:
+            gradient = self.blobs[0].diff
+            # Rows of the gradient are outputs, with `transpose` inputs.
+            left, right = (x, dy) if self.param.inner_product_param.transpose else (dy, x)
+
+            def add(first, last):
+                product = blas.scratch((last - first, right.shape[1]), right.dtype, "product")
+                np.matmul(left[:, first:last].T, right, out=product)
+                gradient[first:last] += product
+
+            step = max(1, min(STEP, PRODUCT // max(right.shape[1], 1)))
+            blas.each(_steps(left.shape[1], step), add, x.size * dy.shape[1])
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            with np.errstate(all="ignore"):
+                self.blobs[1].diff += dy.sum(axis=0)
+        if propagate_down[0]:
+            dx, _ = self._matrices(bottom[0].diff, top[0].diff)
+            weight = self.blobs[0].data
+            weight = weight.T if self.param.inner_product_param.transpose else weight
+
+            def back(first, last):
+                np.matmul(dy, weight[:, first:last], out=dx[:, first:last])
+
+            blas.each(_steps(dx.shape[1], STEP), back, x.size * dy.shape[1])
+
+
+def _steps(count, step):
+    return [(first, min(first + step, count)) for first in range(0, count, step)]

@@ -1,0 +1,61 @@
+"""Log: y = log_base(shift + scale x); base -1 (the default) means e, scale is 1 and shift 0 by default.
+
+dx = dy scale / ((shift + scale x) log(base)). Any shape; works in place (x is kept aside then). Source: Caffe's
+LogLayer.
+"""
+
+import math
+
+import numba
+
+from layers.core.neuron import Neuron
+
+
+class Log(Neuron):
+    """Logarithm."""
+
+    needs_x = True
+
+    def check(self):
+        """Refuse a base that has no logarithm."""
+        base = self.param.log_param.base
+        if base != -1 and (not base > 0 or base == 1):
+            self.fail(f"base is {base:g}; it must be positive and not 1, or -1 for e")
+
+    def arguments(self):
+        """Return scale, shift, over."""
+        param = self.param.log_param
+        log_base = 1.0 if param.base == -1 else math.log(param.base)
+        return self.dtype.type(param.scale), self.dtype.type(param.shift), self.dtype.type(1 / log_base)
+
+    def kernels(self):
+        """Return the kernels."""
+        return log_cpu, log_backward_cpu
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def log_at(x, scale, shift, over):
+    """Return one value of y."""
+    return math.log(scale * x + shift) * over
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def log_slope_at(x, scale, shift, over):
+    """Return dy / dx of one value."""
+    return over * scale / (scale * x + shift)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def log_cpu(first, last, x, y, scale, shift, over):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = log_at(x[i], scale, shift, over)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def log_backward_cpu(first, last, x, y, dy, dx, scale, shift, over):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
+    for i in range(y.size):
+        dx[i] = dy[i] * log_slope_at(x[i], scale, shift, over)

@@ -1,0 +1,199 @@
+"""LRN: local response normalisation (Krizhevsky et al. 2012).
+
+    y = x scale^-beta,  scale = k + alpha / n sum x^2 over n = local_size channels around      ACROSS_CHANNELS
+                        scale = 1 + alpha / n^2 sum x^2 over n x n pixels around               WITHIN_CHANNEL
+
+    dx = dy scale^-beta - 2 alpha beta / n x sum (dy y / scale) over the same neighbours       (n^2 within a channel)
+
+x (N, C, H, W); n is odd; what lies outside counts as 0. As in Caffe, `k` is not used within a channel. Neighbours are
+summed in order, in the blobs' precision. Source: Caffe's LRNLayer.
+"""
+
+import numba
+import numpy as np
+
+from layers.core.blob import Blob
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+
+PIXELS = 256  # of all channels at a time: their values stay in the cache for the neighbours' sums
+
+
+class LRN(Layer):
+    """Each value is divided by what its neighbours' squares sum to; see the file's head."""
+
+    exact_bottoms = exact_tops = 1
+
+    def check(self):
+        param = self.param.lrn_param
+        if param.local_size % 2 == 0:
+            self.fail(f"local_size is {param.local_size}; it must be odd, so that a value is in the middle")
+        self._across = param.norm_region == param.ACROSS_CHANNELS
+
+    def top_shapes(self, bottom_shapes):
+        if len(bottom_shapes[0]) != 4:
+            self.fail("normalises blobs of 4 axes (num, channels, height, width), the bottom has "
+                      f"{list(bottom_shapes[0])}")
+        return [bottom_shapes[0]]
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        # scale.data is the denominator before its power; scale.diff holds dy y / scale within a channel.
+        self.scale = Blob((), f"{self.name} scale", self.dtype)
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.scale.reshape(bottom[0].shape)
+
+    def _numbers(self):
+        """Return (half the neighbourhood, alpha / n, beta, k) in the blobs' precision."""
+        param, real = self.param.lrn_param, self.dtype.type
+        size = param.local_size if self._across else param.local_size**2
+        return param.local_size // 2, real(param.alpha / size), real(param.beta), real(param.k if self._across else 1)
+
+    def forward(self, bottom, top):
+        x, y, scale = bottom[0].data, top[0].data, self.scale.data
+        if self._across:
+            x, y, scale = _flat(x), _flat(y), _flat(scale)
+            parallel.run(across_cpu, _pieces(x), *self._numbers(), x, scale, y, work=4 * x.size)
+        else:
+            x, y, scale = _planes(x), _planes(y), _planes(scale)
+            parallel.run(within_cpu, x.shape[0] * x.shape[1], *self._numbers(), x, scale, y, work=4 * x.size)
+
+    def backward(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        arrays = bottom[0].data, self.scale.data, top[0].data, top[0].diff, bottom[0].diff
+        half, alpha, beta, _ = self._numbers()
+        if self._across:
+            x, scale, y, dy, dx = (_flat(a) for a in arrays)
+            parallel.run(across_backward_cpu, _pieces(x), half, alpha, beta, x, scale, y, dy, dx, work=8 * x.size)
+        else:
+            x, scale, y, dy, dx = (_planes(a) for a in arrays)
+            ratio = _planes(self.scale.diff)
+            parallel.run(ratio_cpu, dy.size, *(a.reshape(-1) for a in (dy, y, scale, ratio)))
+            parallel.run(within_backward_cpu, x.shape[0] * x.shape[1], half, alpha, beta, x, scale, ratio, dy, dx,
+                         work=8 * x.size)
+
+
+def _flat(array):
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _planes(array):
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _pieces(x):
+    return x.shape[0] * -(-x.shape[2] // PIXELS)
+
+
+@numba.njit(cache=True, nogil=True)
+def damp_cpu(source, scale, beta, target):
+    """target = source scale^-beta, of rows."""
+    if beta == 0.75:
+        for i in range(target.size):
+            root = np.sqrt(scale[i])
+            target[i] = source[i] / (root * np.sqrt(root))
+    else:
+        for i in range(target.size):
+            target[i] = source[i] * scale[i] ** -beta
+
+
+@numba.njit(cache=True, nogil=True)
+def ratio_cpu(first, last, dy, y, scale, ratio):
+    """ratio = dy y / scale, of flat elements [first, last)."""
+    for i in range(first, last):
+        ratio[i] = dy[i] * y[i] / scale[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def across_cpu(first, last, half, alpha, beta, k, x, scale, y):
+    """Pieces [first, last) of `PIXELS` pixels of one image with all its channels; x (N, C, pixels)."""
+    channels, pixels = x.shape[1], x.shape[2]
+    pieces = (pixels + PIXELS - 1) // PIXELS
+    for index in range(first, last):
+        n, start = index // pieces, index % pieces * PIXELS
+        end = min(start + PIXELS, pixels)
+        for c in range(channels):
+            sums = scale[n, c, start:end]
+            for i in range(sums.size):
+                sums[i] = 0
+            for other in range(max(c - half, 0), min(c + half + 1, channels)):
+                source = x[n, other, start:end]
+                for i in range(sums.size):
+                    sums[i] += source[i] * source[i]
+            for i in range(sums.size):
+                sums[i] = k + alpha * sums[i]
+            damp_cpu(x[n, c, start:end], sums, beta, y[n, c, start:end])
+
+
+@numba.njit(cache=True, nogil=True)
+def across_backward_cpu(first, last, half, alpha, beta, x, scale, y, dy, dx):
+    """Backward for the same pieces as `across_cpu`."""
+    channels, pixels = x.shape[1], x.shape[2]
+    pieces = (pixels + PIXELS - 1) // PIXELS
+    factor = x.dtype.type(2) * alpha * beta
+    ratio = np.empty((channels, PIXELS), x.dtype)
+    total = np.empty(PIXELS, x.dtype)
+    for index in range(first, last):
+        n, start = index // pieces, index % pieces * PIXELS
+        end = min(start + PIXELS, pixels)
+        for c in range(channels):
+            above, error, below, row = y[n, c, start:end], dy[n, c, start:end], scale[n, c, start:end], ratio[c]
+            for i in range(above.size):
+                row[i] = error[i] * above[i] / below[i]
+        for c in range(channels):
+            target, source = dx[n, c, start:end], x[n, c, start:end]
+            for i in range(target.size):
+                total[i] = 0
+            for other in range(max(c - half, 0), min(c + half + 1, channels)):
+                row = ratio[other]
+                for i in range(target.size):
+                    total[i] += row[i]
+            damp_cpu(dy[n, c, start:end], scale[n, c, start:end], beta, target)
+            for i in range(target.size):
+                target[i] -= factor * source[i] * total[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def within_cpu(first, last, half, alpha, beta, k, x, scale, y):
+    """Rows [first, last), counted over all planes; x (N * C, H, W)."""
+    height, width = x.shape[1], x.shape[2]
+    column = np.empty(width, x.dtype)
+    for index in range(first, last):
+        plane, row = index // height, index % height
+        column[:] = 0
+        for other in range(max(row - half, 0), min(row + half + 1, height)):
+            source = x[plane, other]
+            for i in range(width):
+                column[i] += source[i] * source[i]
+        below = scale[plane, row]
+        for i in range(width):
+            total = x.dtype.type(0)
+            for j in range(max(i - half, 0), min(i + half + 1, width)):
+                total += column[j]
+            below[i] = k + alpha * total
+        damp_cpu(x[plane, row], below, beta, y[plane, row])
+
+
+@numba.njit(cache=True, nogil=True)
+def within_backward_cpu(first, last, half, alpha, beta, x, scale, ratio, dy, dx):
+    """Backward for the same rows as `within_cpu`."""
+    height, width = x.shape[1], x.shape[2]
+    factor = x.dtype.type(2) * alpha * beta
+    column = np.empty(width, x.dtype)
+    for index in range(first, last):
+        plane, row = index // height, index % height
+        column[:] = 0
+        for other in range(max(row - half, 0), min(row + half + 1, height)):
+            source = ratio[plane, other]
+            for i in range(width):
+                column[i] += source[i]
+        target, source = dx[plane, row], x[plane, row]
+        damp_cpu(dy[plane, row], scale[plane, row], beta, target)
+        for i in range(width):
+            total = x.dtype.type(0)
+            for j in range(max(i - half, 0), min(i + half + 1, width)):
+                total += column[j]
+            target[i] -= factor * source[i] * total

@@ -1,0 +1,267 @@
+"""Pooling: the largest, the mean or a random value of every window of a channel.
+
+x (N, C, H, W) -> y (N, C, oh, ow), oh = ceil((H + 2 pad - kernel) / stride) + 1 (`round_mode: FLOOR` rounds down); with
+padding the last window must start inside the image or the first padding, else it is dropped.
+
+MAX         the largest value; ties go to the first in scan order, and so does the gradient. A second top holds the
+            winner's index h * W + w as a float. NaN loses against any number, as in Caffe. Where a window holds
+            nothing above -FLT_MAX Caffe records position -1 and its backward pass writes outside the blob; here such
+            a window gives its first value that is not NaN, or NaN where all are: so NaN stays to be seen.
+AVE         the sum divided by the window's area, of which padding counts, but only up to one pad beyond the image.
+STOCHASTIC  TRAIN: a value drawn with a probability proportional to itself; TEST: sum x^2 / sum x. For x >= 0 (after a
+            ReLU); no padding. Caffe has it on the GPU only.
+
+A window wholly outside the image (stride > kernel, no padding, rounding up) gives -FLT_MAX with index -1 in MAX, as in
+Caffe, and 0 in the others; it has no gradient. Sums are float64, in scan order. Source: Caffe's PoolingLayer.
+"""
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+from layers.core.rng import bits_at
+from netspec import caffe_pb2, geometry
+
+LOWEST = np.float32(-3.4028234663852886e38)  # -FLT_MAX
+
+
+class Pooling(Layer):
+    """Windows over the last two axes; see the file's head."""
+
+    exact_bottoms = 1
+    min_tops, max_tops = 1, 2
+
+    def check(self):
+        param = self.param.pooling_param
+        if param.pool != param.MAX:
+            self.max_tops = 1  # only MAX has winners to tell of
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        if len(shape) != 4:
+            self.fail(f"pools blobs of 4 axes (num, channels, height, width), the bottom has {list(shape)}")
+        param = self.param.pooling_param
+        kernel, stride, pad = geometry.pool_kernel_stride_pad(param, *shape[2:], self.fail)
+        out = tuple(
+            geometry.pool_out(*lengths, ceil=param.round_mode == param.CEIL, padded=any(pad), fail=self.fail)
+            for lengths in zip(shape[2:], kernel, stride, pad)
+        )
+        return [(*shape[:2], *out)] * (2 if len(self.param.top) == 2 else 1)
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self._shape, self._winners = None, np.empty(0, np.int32)
+
+    def reshape(self, bottom, top):
+        shape = bottom[0].shape
+        if shape != self._shape:
+            self._top_shape = self.top_shapes([shape])[0]
+            each = geometry.pool_kernel_stride_pad(self.param.pooling_param, *shape[2:], self.fail)
+            self._numbers = np.array(each, np.int64).reshape(-1)
+            self._shape = shape
+        for blob in top:
+            blob.reshape(self._top_shape)
+
+    def forward(self, bottom, top):
+        pool = self.param.pooling_param
+        image, out = _planes(bottom[0].data), _planes(top[0].data)
+        rows, work = out.shape[0] * out.shape[1], image.size
+        if pool.pool == pool.MAX:
+            parallel.run(max_cpu, rows, self._numbers, image, out, self._kept(out), work=work)
+            if len(top) > 1:
+                top[1].data.reshape(-1)[...] = self._winners[: out.size]
+        elif pool.pool == pool.AVE:
+            parallel.run(average_cpu, rows, self._numbers, image, out, work=work)
+        elif self.phase == caffe_pb2.TRAIN:
+            key, start = self.rng.take(out.size)
+            parallel.run(draw_cpu, rows, self._numbers, image, out, self._kept(out), key, start, work=work)
+        else:
+            parallel.run(expect_cpu, rows, self._numbers, image, out, work=work)
+
+    def backward(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        pool = self.param.pooling_param
+        error, image_error = _planes(top[0].diff), _planes(bottom[0].diff)
+        planes, work = error.shape[0], image_error.size
+        if pool.pool == pool.AVE:
+            parallel.run(average_backward_cpu, planes, self._numbers, error, image_error, work=work)
+        elif pool.pool == pool.STOCHASTIC and self.phase != caffe_pb2.TRAIN:
+            parallel.run(expect_backward_cpu, planes, self._numbers, _planes(bottom[0].data), _planes(top[0].data),
+                         error, image_error, work=work)
+        else:
+            parallel.run(winners_backward_cpu, planes, self._kept(error), error, image_error, work=work)
+
+    def _kept(self, out):
+        """Return the winners' indices in their planes, int32 of the top's shape (-1: none); memory never shrinks."""
+        if self._winners.size < out.size:
+            self._winners = np.full(out.size, -1, np.int32)
+        return self._winners[: out.size].reshape(out.shape)
+
+    def state(self):
+        draws = self.param.pooling_param.pool == caffe_pb2.PoolingParameter.STOCHASTIC
+        return self.rng.state() if draws else None
+
+    def set_state(self, state):
+        self.rng.set_state(state)
+
+
+def _planes(array):
+    return array.reshape(-1, *array.shape[2:])
+
+
+@numba.njit(cache=True, nogil=True)
+def window_at(numbers, row, column, height, width):
+    """Return (top, bottom, left, right) of an output pixel's window, clipped to the image."""
+    top = row * numbers[2] - numbers[4]
+    left = column * numbers[3] - numbers[5]
+    return max(top, 0), min(top + numbers[0], height), max(left, 0), min(left + numbers[1], width)
+
+
+@numba.njit(cache=True, nogil=True)
+def area_at(numbers, row, column, height, width):
+    """Return what AVE divides by: the window's area, clipped one pad beyond the image."""
+    top = row * numbers[2] - numbers[4]
+    left = column * numbers[3] - numbers[5]
+    tall = min(top + numbers[0], height + numbers[4]) - top
+    wide = min(left + numbers[1], width + numbers[5]) - left
+    return max(tall, 0) * max(wide, 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def max_cpu(first, last, numbers, image, out, winners):
+    """MAX for output rows [first, last), counted over all planes."""
+    height, width = image.shape[1], image.shape[2]
+    for index in range(first, last):
+        plane, row = index // out.shape[1], index % out.shape[1]
+        source = image[plane]
+        target, kept = out[plane, row], winners[plane, row]
+        for column in range(target.size):
+            top, bottom, left, right = window_at(numbers, row, column, height, width)
+            best, winner = image.dtype.type(LOWEST), -1
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    value = source[y, x]
+                    if value > best:
+                        best, winner = value, y * width + x
+            if winner < 0 and top < bottom and left < right:
+                # NaN, -inf and -FLT_MAX only: the first that is not NaN, else the first.
+                winner = top * width + left
+                for y in range(top, bottom):
+                    for x in range(left, right):
+                        if np.isnan(source[winner // width, winner % width]) and not np.isnan(source[y, x]):
+                            winner = y * width + x
+                best = source[winner // width, winner % width]
+            target[column], kept[column] = best, winner
+
+
+@numba.njit(cache=True, nogil=True)
+def average_cpu(first, last, numbers, image, out):
+    """AVE for output rows [first, last)."""
+    height, width = image.shape[1], image.shape[2]
+    for index in range(first, last):
+        plane, row = index // out.shape[1], index % out.shape[1]
+        for column in range(out.shape[2]):
+            top, bottom, left, right = window_at(numbers, row, column, height, width)
+            total = 0.0
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    total += image[plane, y, x]
+            area = area_at(numbers, row, column, height, width)
+            out[plane, row, column] = total / area if area > 0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_cpu(first, last, numbers, image, out, winners, key, start):
+    """STOCHASTIC in TRAIN for output rows [first, last): the first value at which the sum reaches its random part."""
+    height, width = image.shape[1], image.shape[2]
+    for index in range(first, last):
+        plane, row = index // out.shape[1], index % out.shape[1]
+        for column in range(out.shape[2]):
+            top, bottom, left, right = window_at(numbers, row, column, height, width)
+            total = 0.0
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    total += image[plane, y, x]
+            bits = bits_at(key, start + np.uint64(index * out.shape[2] + column))
+            wanted = (bits >> np.uint64(11)) * 2.0**-53 * total  # 53 bits: a float64 in [0, 1)
+            winner, last_one, total = -1, -1, 0.0
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    last_one = y * width + x
+                    total += image[plane, y, x]
+                    if winner < 0 and total > wanted:
+                        winner = last_one
+            if winner < 0:
+                winner = last_one  # all 0, or NaN
+            winners[plane, row, column] = winner
+            out[plane, row, column] = image[plane, winner // width, winner % width] if winner >= 0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def expect_cpu(first, last, numbers, image, out):
+    """STOCHASTIC in TEST for output rows [first, last): the value to be expected in TRAIN."""
+    height, width = image.shape[1], image.shape[2]
+    for index in range(first, last):
+        plane, row = index // out.shape[1], index % out.shape[1]
+        for column in range(out.shape[2]):
+            top, bottom, left, right = window_at(numbers, row, column, height, width)
+            total = squares = 0.0
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    value = np.float64(image[plane, y, x])
+                    total += value
+                    squares += value * value
+            out[plane, row, column] = squares / total if total > 0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def winners_backward_cpu(first, last, winners, error, image_error):
+    """MAX and STOCHASTIC backward for planes [first, last): each error goes to its winner."""
+    for plane in range(first, last):
+        target = image_error[plane].reshape(-1)
+        for i in range(target.size):
+            target[i] = 0
+        kept, source = winners[plane].reshape(-1), error[plane].reshape(-1)
+        for i in range(source.size):
+            if kept[i] >= 0:
+                target[kept[i]] += source[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def average_backward_cpu(first, last, numbers, error, image_error):
+    """AVE backward for planes [first, last)."""
+    height, width = image_error.shape[1], image_error.shape[2]
+    for plane in range(first, last):
+        image_error[plane] = 0
+        for row in range(error.shape[1]):
+            for column in range(error.shape[2]):
+                top, bottom, left, right = window_at(numbers, row, column, height, width)
+                area = area_at(numbers, row, column, height, width)
+                if area > 0:
+                    share = error[plane, row, column] / error.dtype.type(area)
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            image_error[plane, y, x] += share
+
+
+@numba.njit(cache=True, nogil=True)
+def expect_backward_cpu(first, last, numbers, image, out, error, image_error):
+    """STOCHASTIC backward in TEST for planes [first, last): d(sum x^2 / sum x) = (2 x - y) / sum x."""
+    height, width = image.shape[1], image.shape[2]
+    for plane in range(first, last):
+        image_error[plane] = 0
+        for row in range(error.shape[1]):
+            for column in range(error.shape[2]):
+                top, bottom, left, right = window_at(numbers, row, column, height, width)
+                total = 0.0
+                for y in range(top, bottom):
+                    for x in range(left, right):
+                        total += image[plane, y, x]
+                if total > 0:
+                    share = error[plane, row, column] / total
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            value = 2.0 * image[plane, y, x] - out[plane, row, column]
+                            image_error[plane, y, x] += share * value

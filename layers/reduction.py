@@ -1,0 +1,63 @@
+"""Reduction: all axes from `axis` (default 0) on become one value: SUM, ASUM (of |x|), SUMSQ (of x^2) or MEAN.
+
+The value is multiplied by `coeff` (default 1). Sums are taken in float64. Gradient: coeff dy times 1, sign(x), 2 x or
+1 / n. Source: Caffe's ReductionLayer.
+"""
+
+import math
+
+import numpy as np
+
+from layers.core.layer import Layer
+from netspec import caffe_pb2
+from netspec.geometry import canonical_axis
+
+SUM, ASUM, SUMSQ, MEAN = (caffe_pb2.ReductionParameter.ReductionOp.Value(name)
+                          for name in ("SUM", "ASUM", "SUMSQ", "MEAN"))
+
+
+class Reduction(Layer):
+    """Sum or mean over the last axes."""
+
+    exact_bottoms = exact_tops = 1
+
+    def _axis(self, shape):
+        return canonical_axis(self.param.reduction_param.axis, len(shape), "the bottom", self.fail)
+
+    def top_shapes(self, bottom_shapes):
+        """Return the axes that stay."""
+        shape = tuple(bottom_shapes[0])
+        return [shape[:self._axis(shape)]]
+
+    def _rows(self, blob, values):
+        axis = self._axis(blob.shape)
+        return values.reshape(math.prod(blob.shape[:axis]), math.prod(blob.shape[axis:]))
+
+    def _factor(self, length):
+        param = self.param.reduction_param
+        return param.coeff / max(1, length) if param.operation == MEAN else param.coeff
+
+    def forward(self, bottom, top):
+        """Sum up."""
+        x, operation = self._rows(bottom[0], bottom[0].data), self.param.reduction_param.operation
+        if operation == ASUM:
+            total = abs(x).sum(1, dtype=np.float64)
+        elif operation == SUMSQ:
+            total = np.einsum("ij,ij->i", x, x, dtype=np.float64)
+        else:
+            total = x.sum(1, dtype=np.float64)
+        top[0].data.reshape(-1)[...] = total * self._factor(x.shape[1])
+
+    def backward(self, top, propagate_down, bottom):
+        """Spread the gradient."""
+        if not propagate_down[0]:
+            return
+        x, dx = self._rows(bottom[0], bottom[0].data), self._rows(bottom[0], bottom[0].diff)
+        operation = self.param.reduction_param.operation
+        dy = top[0].diff.reshape(-1, 1) * self.dtype.type(self._factor(x.shape[1]))
+        if operation == ASUM:
+            np.multiply(np.sign(x), dy, out=dx)
+        elif operation == SUMSQ:
+            np.multiply(x, 2 * dy, out=dx)
+        else:
+            dx[...] = dy

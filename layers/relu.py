@@ -1,0 +1,52 @@
+"""ReLU: y = x for x > 0, negative_slope * x otherwise; dx = dy or negative_slope * dy.
+
+Any shape. Works in place: backward only asks for the sign of x, which y has too (negative_slope >= 0). The gradient at
+x = 0 is negative_slope * dy. NaN stays NaN, and gets no gradient. Source: Caffe's ReLULayer.
+"""
+
+import numba
+
+from layers.core.cpu import parallel
+from layers.core.neuron import Neuron
+
+
+class ReLU(Neuron):
+    """Rectified linear unit."""
+
+    def setup(self, bottom, top):
+        """Take the slope."""
+        super().setup(bottom, top)
+        self.slope = self.dtype.type(self.param.relu_param.negative_slope)
+
+    def forward(self, bottom, top):
+        """Rectify."""
+        parallel.run(relu_cpu, bottom[0].count, bottom[0].data.reshape(-1), top[0].data.reshape(-1), self.slope,
+                     self.dtype.type(0))
+
+    def backward(self, top, propagate_down, bottom):
+        """Pass the gradient where x > 0."""
+        if propagate_down[0]:
+            parallel.run(relu_backward_cpu, bottom[0].count, bottom[0].data.reshape(-1), top[0].diff.reshape(-1),
+                         bottom[0].diff.reshape(-1), self.slope, self.dtype.type(0), self.dtype.type(1))
+
+
+@numba.njit(cache=True, nogil=True)
+def relu_at(x, slope, zero):
+    """Return one value of y; + zero turns the -0 of slope 0 into 0."""
+    return x if x > zero else x * slope + zero
+
+
+@numba.njit(cache=True, nogil=True)
+def relu_cpu(first, last, x, y, slope, zero):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = relu_at(x[i], slope, zero)
+
+
+@numba.njit(cache=True, nogil=True)
+def relu_backward_cpu(first, last, x, dy, dx, slope, zero, one):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, dy, dx = x[first:last], dy[first:last], dx[first:last]
+    for i in range(x.size):
+        dx[i] = dy[i] * (one if x[i] > zero else slope if x[i] <= zero else zero)

@@ -1,0 +1,159 @@
+"""Scale: y = x * s (+ b), with s spread over some axes of x.
+
+s has the shape of the `num_axes` axes of x from `axis` on (defaults 1 and 1: one factor a channel; `num_axes: -1` is
+all axes from `axis` on, `num_axes: 0` one factor for everything). It is a parameter (filled with 1 by default) or a
+second bottom, whose shape then says num_axes. With `bias_term` there is a bias of the same shape (0 by default), the
+last parameter. dx = s * dy; ds = sum of x * dy, db = sum of dy over the other axes, summed in float64.
+
+Works in place; x is kept aside for ds then. Source: Caffe's ScaleLayer and its inner BiasLayer.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+from netspec import caffe_pb2
+from netspec.geometry import canonical_axis
+
+
+class Scale(Layer):
+    """Multiply by factors, learned or given."""
+
+    min_bottoms, max_bottoms = 1, 2
+    exact_tops = 1
+
+    def check(self):
+        """Refuse num_axes below -1."""
+        if self.param.scale_param.num_axes < -1:
+            self.fail(f"num_axes is {self.param.scale_param.num_axes}; give -1 (all axes from 'axis' on) or more")
+
+    def scale_shape(self, bottom_shapes):
+        """Return the shape of the factors."""
+        param, shape = self.param.scale_param, tuple(bottom_shapes[0])
+        if len(bottom_shapes) > 1:
+            return tuple(bottom_shapes[1])
+        if param.num_axes == 0:
+            return ()
+        axis = canonical_axis(param.axis, len(shape), "the bottom", self.fail)
+        if axis + param.num_axes > len(shape):
+            self.fail(f"axis {axis} and num_axes {param.num_axes} reach beyond the {len(shape)} axes of the bottom "
+                      f"{list(shape)}")
+        return shape[axis:] if param.num_axes == -1 else shape[axis:axis + param.num_axes]
+
+    def _sizes(self, shape, scale):
+        """Return (outer, length, inner): how the factors lie along the bottom."""
+        axis = canonical_axis(self.param.scale_param.axis, len(shape), "the bottom", self.fail) if scale else 0
+        if tuple(shape[axis:axis + len(scale)]) != tuple(scale):
+            self.fail(f"the factors {list(scale)} do not fit the bottom {list(shape)} from axis {axis} on, where it "
+                      f"has {list(shape[axis:axis + len(scale)])}")
+        return math.prod(shape[:axis]), math.prod(scale), math.prod(shape[axis + len(scale):])
+
+    def top_shapes(self, bottom_shapes):
+        """Return the bottom's shape."""
+        self._sizes(tuple(bottom_shapes[0]), self.scale_shape(bottom_shapes))
+        return [tuple(bottom_shapes[0])]
+
+    def param_shapes(self, bottom_shapes):
+        """Return the shapes of the factors (unless they are a bottom) and of the bias (if any)."""
+        count = int(len(bottom_shapes) == 1) + int(self.param.scale_param.bias_term)
+        return [self.scale_shape(bottom_shapes)] * count
+
+    def param_fillers(self):
+        """Return the fillers of factors and bias."""
+        param = self.param.scale_param
+        fillers = [param.bias_filler] if param.bias_term else []
+        if len(self.param.bottom) < 2:
+            one = caffe_pb2.FillerParameter(type="constant", value=1)
+            fillers.insert(0, param.filler if param.HasField("filler") else one)
+        return fillers
+
+    def setup(self, bottom, top):
+        """Make the parameters."""
+        super().setup(bottom, top)
+        self.kept = None  # a copy of x when working in place
+
+    def reshape(self, bottom, top):
+        """Shape the top; the parameters keep their shape and must fit."""
+        shape = bottom[0].shape
+        self.sizes = self._sizes(shape, self._factors(bottom).shape)
+        top[0].reshape(shape)
+
+    def _factors(self, bottom):
+        return bottom[1] if len(bottom) > 1 else self.blobs[0]
+
+    def forward(self, bottom, top):
+        """Multiply and add."""
+        x, y = bottom[0].data.reshape(-1), top[0].data.reshape(-1)
+        if self._in_place(bottom, top) and (len(bottom) > 1 or self.param_propagate_down[0]):
+            if self.kept is None or self.kept.size != x.size:
+                self.kept = np.empty_like(x)
+            self.kept[...] = x
+        _, length, inner = self.sizes
+        scale = self._factors(bottom).data.reshape(-1)
+        has_bias = self.param.scale_param.bias_term
+        bias = self.blobs[-1].data.reshape(-1) if has_bias else scale
+        parallel.run(scale_cpu, x.size, x, scale, bias, y, length, inner, has_bias)
+
+    def backward(self, top, propagate_down, bottom):
+        """Add to the parameters' gradients, write the bottoms'."""
+        outer, length, inner = self.sizes
+        dy = top[0].diff.reshape(-1)
+        given = len(bottom) > 1
+        if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
+            total = np.empty(length)
+            parallel.run(scale_total_cpu, length, dy, dy, False, outer, length, inner, total, work=dy.size)
+            self.blobs[-1].diff.reshape(-1)[...] += total
+        if propagate_down[1] if given else self.param_propagate_down[0]:
+            x = self.kept if self._in_place(bottom, top) else bottom[0].data.reshape(-1)
+            total = np.empty(length)
+            parallel.run(scale_total_cpu, length, dy, x, True, outer, length, inner, total, work=dy.size)
+            if given:
+                bottom[1].diff.reshape(-1)[...] = total
+            else:
+                self.blobs[0].diff.reshape(-1)[...] += total
+        if propagate_down[0]:
+            scale = self._factors(bottom).data.reshape(-1)
+            parallel.run(scale_cpu, dy.size, dy, scale, scale, bottom[0].diff.reshape(-1), length, inner, False)
+
+    @staticmethod
+    def _in_place(bottom, top):
+        return top[0].shares_data(bottom[0])
+
+
+@numba.njit(cache=True, nogil=True)
+def scale_cpu(first, last, x, scale, bias, y, length, inner, has_bias):
+    """Elements [first, last): y = x * scale (+ bias), row by row of `inner` values; y may be x."""
+    at = first
+    while at < last:
+        row = at // inner
+        end = min((row + 1) * inner, last)
+        factor = scale[row % length]
+        part, result = x[at:end], y[at:end]
+        if has_bias:
+            added = bias[row % length]
+            for i in range(part.size):
+                result[i] = part[i] * factor + added
+        else:
+            for i in range(part.size):
+                result[i] = part[i] * factor
+        at = end
+
+
+@numba.njit(cache=True, nogil=True)
+def scale_total_cpu(first, last, dy, x, times, outer, length, inner, total):
+    """For factors [first, last): the sum of dy * x (or of dy alone) over outer and inner positions, in order."""
+    for factor in range(first, last):
+        value = 0.0
+        for out in range(outer):
+            start = (out * length + factor) * inner
+            part, partner = dy[start:start + inner], x[start:start + inner]
+            if times:
+                for i in range(inner):
+                    value += float(part[i]) * float(partner[i])
+            else:
+                for i in range(inner):
+                    value += float(part[i])
+        total[factor] = value

@@ -1,0 +1,46 @@
+"""Sigmoid: y = 1 / (1 + exp(-x)), computed as tanh(x / 2) / 2 + 1 / 2, which cannot overflow; dx = dy y (1 - y).
+
+Any shape; works in place. Source: Caffe's SigmoidLayer.
+"""
+
+import math
+
+import numba
+
+from layers.core.neuron import Neuron
+
+
+class Sigmoid(Neuron):
+    """Logistic function."""
+
+    def kernels(self):
+        """Return the kernels."""
+        return sigmoid_cpu, sigmoid_backward_cpu
+
+
+@numba.njit(cache=True, nogil=True)
+def sigmoid_at(x):
+    """Return one value of y."""
+    return 0.5 * math.tanh(0.5 * x) + 0.5
+
+
+@numba.njit(cache=True, nogil=True)
+def sigmoid_slope_at(y):
+    """Return dy / dx of one value."""
+    return y * (1 - y)
+
+
+@numba.njit(cache=True, nogil=True)
+def sigmoid_cpu(first, last, x, y):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = sigmoid_at(x[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def sigmoid_backward_cpu(first, last, x, y, dy, dx):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
+    for i in range(y.size):
+        dx[i] = dy[i] * sigmoid_slope_at(y[i])

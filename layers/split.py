@@ -1,0 +1,58 @@
+"""Split: every top is the bottom; the bottom's gradient is the sum of the tops'.
+
+Any shape. The tops share the bottom's values; gradients are added in the tops' order, in float32 as in Caffe. A top
+whose gradient nobody touched counts as zero. Nets get these layers by themselves where several layers read one blob
+(`netspec.graph.insert_splits`). Source: Caffe's SplitLayer.
+"""
+
+import numba
+
+from layers.core.cpu import parallel
+from layers.core.layer import Layer
+
+
+class Split(Layer):
+    """One blob under several names."""
+
+    exact_bottoms = 1
+    min_tops = 1
+
+    def top_shapes(self, bottom_shapes):
+        """Return the bottom's shape for each top."""
+        return [tuple(bottom_shapes[0])] * max(1, len(self.param.top))
+
+    def reshape(self, bottom, top):
+        """Let the tops look at the bottom's values."""
+        for blob in top:
+            if blob is bottom[0]:
+                self.fail(f"cannot work in place: top '{blob.name}' is its bottom; give the top a name of its own")
+            blob.reshape(bottom[0].shape)
+            blob.share_data(bottom[0])
+
+    def forward(self, bottom, top):
+        """Share once more: somebody may have given the bottom other memory since."""
+        for blob in top:
+            blob.share_data(bottom[0])
+
+    def backward(self, top, propagate_down, bottom):
+        """Add up the gradients."""
+        if not propagate_down[0]:
+            return
+        diffs = [blob.diff.reshape(-1) for blob in top if blob.has_diff]
+        target = bottom[0].diff.reshape(-1)
+        if not diffs:
+            target.fill(0)
+        elif len(diffs) == 1:
+            target[...] = diffs[0]
+        else:
+            parallel.run(add_cpu, target.size, diffs[0], diffs[1], target)
+            for diff in diffs[2:]:
+                parallel.run(add_cpu, target.size, target, diff, target)
+
+
+@numba.njit(cache=True, nogil=True)
+def add_cpu(first, last, a, b, total):
+    """total = a + b for elements [first, last); total may be a."""
+    a, b, total = a[first:last], b[first:last], total[first:last]
+    for i in range(a.size):
+        total[i] = a[i] + b[i]

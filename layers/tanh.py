@@ -1,0 +1,46 @@
+"""TanH: y = tanh(x); dx = dy (1 - y^2).
+
+Any shape; works in place. Source: Caffe's TanHLayer.
+"""
+
+import math
+
+import numba
+
+from layers.core.neuron import Neuron
+
+
+class TanH(Neuron):
+    """Hyperbolic tangent."""
+
+    def kernels(self):
+        """Return the kernels."""
+        return tanh_cpu, tanh_backward_cpu
+
+
+@numba.njit(cache=True, nogil=True)
+def tanh_at(x):
+    """Return one value of y."""
+    return math.tanh(x)
+
+
+@numba.njit(cache=True, nogil=True)
+def tanh_slope_at(y):
+    """Return dy / dx of one value."""
+    return 1 - y * y
+
+
+@numba.njit(cache=True, nogil=True)
+def tanh_cpu(first, last, x, y):
+    """Elements [first, last) of forward; y may be x."""
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
+        y[i] = tanh_at(x[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def tanh_backward_cpu(first, last, x, y, dy, dx):
+    """Elements [first, last) of backward; dx may be dy."""
+    x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
+    for i in range(y.size):
+        dx[i] = dy[i] * tanh_slope_at(y[i])

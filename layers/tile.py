@@ -1,0 +1,44 @@
+"""Tile: the bottom repeated `tiles` times along `axis` (default 1); gradients of the copies add up, in float64.
+
+Any shape. Source: Caffe's TileLayer.
+"""
+
+import math
+
+import numpy as np
+
+from layers.core.layer import Layer
+from netspec.geometry import canonical_axis
+
+
+class Tile(Layer):
+    """Repeat along an axis."""
+
+    exact_bottoms = exact_tops = 1
+
+    def check(self):
+        """Refuse no tiles."""
+        if self.param.tile_param.tiles < 1:
+            self.fail("tiles is missing; give the number of copies, at least 1")
+
+    def top_shapes(self, bottom_shapes):
+        """Return the bottom's shape, longer along the axis."""
+        shape = tuple(bottom_shapes[0])
+        axis = canonical_axis(self.param.tile_param.axis, len(shape), "the bottom", self.fail)
+        return [shape[:axis] + (shape[axis] * self.param.tile_param.tiles,) + shape[axis + 1:]]
+
+    def _sizes(self, shape):
+        axis = canonical_axis(self.param.tile_param.axis, len(shape), "the bottom", self.fail)
+        return math.prod(shape[:axis]), math.prod(shape[axis:])
+
+    def forward(self, bottom, top):
+        """Copy."""
+        outer, inner = self._sizes(bottom[0].shape)
+        top[0].data.reshape(outer, -1, inner)[...] = bottom[0].data.reshape(outer, 1, inner)
+
+    def backward(self, top, propagate_down, bottom):
+        """Add up."""
+        if propagate_down[0]:
+            outer, inner = self._sizes(bottom[0].shape)
+            diff = top[0].diff.reshape(outer, self.param.tile_param.tiles, inner)
+            bottom[0].diff.reshape(outer, inner)[...] = diff.sum(1, dtype=np.float64)

@@ -1,0 +1,23 @@
+"""FCN-16s on VGG16 for PASCAL VOC; starts from the weights of fcn32s, at a hundredth of the rate."""
+
+from models import families
+from models.datasets import VOC
+from models.start import interp
+
+DESCRIPTION = "FCN-16s on VGG16, PASCAL VOC: pool4 fused at stride 16 (paper 4.3)"
+SPLITS = VOC.splits
+
+
+def net(split, classes=VOC.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg(VOC, split, classes, data, finest=16)
+
+
+def solver(**fields):
+    """Return the solver."""
+    return VOC.solver("fcn16s", **{"base_lr": 1e-12, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,23 @@
+"""FCN-32s on VGG16 for PASCAL VOC; starts from VGG16's ImageNet weights."""
+
+from models import families
+from models.datasets import VOC
+from models.start import interp
+
+DESCRIPTION = "FCN-32s on VGG16, PASCAL VOC: one stream, upsampled 32x in one step (paper 4.1)"
+SPLITS = VOC.splits
+
+
+def net(split, classes=VOC.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg(VOC, split, classes, data, finest=32)
+
+
+def solver(**fields):
+    """Return the solver."""
+    return VOC.solver("fcn32s", **{"base_lr": 1e-10, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,23 @@
+"""FCN-8s on VGG16 for PASCAL VOC; starts from the weights of fcn16s, at a hundredth of the rate."""
+
+from models import families
+from models.datasets import VOC
+from models.start import interp
+
+DESCRIPTION = "FCN-8s on VGG16, PASCAL VOC: pool4 and pool3 fused, trained in stages (paper 4.3)"
+SPLITS = VOC.splits
+
+
+def net(split, classes=VOC.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg(VOC, split, classes, data, finest=8)
+
+
+def solver(**fields):
+    """Return the solver."""
+    return VOC.solver("fcn8s", **{"base_lr": 1e-14, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,23 @@
+"""FCN-8s on VGG16 for PASCAL VOC in one training from VGG16's weights: the skip streams are scaled down instead."""
+
+from models import families
+from models.datasets import VOC
+from models.start import interp
+
+DESCRIPTION = "FCN-8s on VGG16, PASCAL VOC: all streams trained at once, skips scaled (paper 4.3)"
+SPLITS = VOC.splits
+
+
+def net(split, classes=VOC.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg(VOC, split, classes, data, finest=8, scales={"pool4": 0.01, "pool3": 0.0001})
+
+
+def solver(**fields):
+    """Return the solver."""
+    return VOC.solver("fcn8s_atonce", **{"base_lr": 1e-10, "max_iter": 300000, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,23 @@
+"""FCN-32s on VGG16 for NYUDv2 with one modality."""
+
+from models import families
+from models.datasets import NYUD
+from models.start import interp
+
+DESCRIPTION = "FCN-32s on VGG16, NYUDv2: depth as HHA alone (paper 5, Table 5)"
+SPLITS = NYUD.splits
+
+
+def net(split, classes=NYUD.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg_single_modality(NYUD, split, classes, data, "hha")
+
+
+def solver(**fields):
+    """Return the solver."""
+    return NYUD.solver("nyud_fcn32s_hha", **fields)
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,23 @@
+"""FCN-32s on VGG16 for PASCAL-Context: 59 classes and the background."""
+
+from models import families
+from models.datasets import PASCALCONTEXT
+from models.start import interp
+
+DESCRIPTION = "FCN-32s on VGG16, PASCAL-Context: 59 classes and background (paper 5, Table 7)"
+SPLITS = PASCALCONTEXT.splits
+
+
+def net(split, classes=PASCALCONTEXT.classes, data=None):
+    """Return the net of `split`."""
+    return families.vgg(PASCALCONTEXT, split, classes, data, finest=32)
+
+
+def solver(**fields):
+    """Return the solver."""
+    return PASCALCONTEXT.solver("pascalcontext_fcn32s", **{"base_lr": 1e-10, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

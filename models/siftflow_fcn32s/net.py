@@ -1,0 +1,23 @@
+"""FCN-32s on VGG16 for SIFT Flow: semantic and geometric scores from one trunk."""
+
+from models import families
+from models.datasets import SIFTFLOW
+from models.start import interp
+
+DESCRIPTION = "FCN-32s on VGG16, SIFT Flow: semantic and geometric classes at once (paper 5, Table 6)"
+SPLITS = SIFTFLOW.splits
+
+
+def net(split, classes=SIFTFLOW.classes, data=None):
+    """Return the net of `split`; `classes` are the semantic ones."""
+    return families.vgg_two_heads(SIFTFLOW, split, classes, data, finest=32)
+
+
+def solver(**fields):
+    """Return the solver."""
+    return SIFTFLOW.solver("siftflow_fcn32s", **{"base_lr": 1e-10, **fields})
+
+
+def start(net, weights=()):
+    """Fill the upsampling kernels."""
+    return interp(net)

@@ -1,0 +1,86 @@
+"""First values of parameters: what a run does to a net before its first iteration, beside loading weights by name.
+
+`solvers.run` calls ``start(net, weights)`` of the `net.py` beside the solver file after the weights are loaded and logs
+the lines it returns. `net` has ``net.params[layer][number].data``; `weights` are the files that were given.
+"""
+
+import contextlib
+
+import numpy as np
+
+from netspec.bilinear import bilinear_kernel
+from netspec.errors import Error
+from netspec.weights import read_weights
+
+
+def upsample_filt(size):
+    """Return the `size` x `size` bilinear kernel (the published code's name for it)."""
+    return bilinear_kernel(size)
+
+
+def interp(net, names=None):
+    """Fill the kernels of upsampling layers with bilinear interpolation, each channel from itself; returns log lines.
+
+    `names` are the layers, by default all with "up" in the name, as in the published solve.py. Kernels are
+    (channels, channels, k, k), of which the diagonal is filled and the rest set to zero, or (channels, 1, k, k).
+    """
+    if names is None:
+        names = [name for name in net.params if "up" in name]
+    lines = []
+    for name in names:
+        data = net.params[name][0].data
+        outputs, inputs, height, width = data.shape
+        if outputs != inputs and inputs != 1:
+            raise Error(f"layer '{name}': bilinear interpolation maps each channel to itself, but the kernel's shape "
+                        f"is {data.shape}; give as many outputs as inputs")
+        if height != width:
+            raise Error(f"layer '{name}': bilinear interpolation needs a square kernel, not {height} x {width}")
+        data[...] = 0
+        channels = np.arange(outputs)
+        data[channels, channels if inputs > 1 else 0] = bilinear_kernel(height)
+        lines.append(f"bilinear interpolation: {name} {height}x{width}, {outputs} channels")
+    return lines
+
+
+def transplant(net, weights, tail=""):
+    """Copy the layers of `weights` to the layers of `net` whose names are theirs plus `tail`; returns log lines.
+
+    `weights` is a file or what `read_weights` returned. Layers that the net does not have are left out; a parameter of
+    another shape but the same count is reshaped (a fully connected layer to its convolution), of another count refused.
+    """
+    copied = []
+    with _opened(weights) as source:
+        for name, blobs in source.layers.items():
+            if name + tail not in net.params:
+                continue
+            for number, (target, blob) in enumerate(zip(net.params[name + tail], blobs)):
+                if np.size(target.data) != np.size(blob.data):
+                    raise Error(f"layer '{name + tail}' parameter {number} has shape {tuple(target.data.shape)}, the "
+                                f"weights' '{name}' {tuple(blob.data.shape)}; choose weights of the same size")
+                target.data[...] = np.reshape(blob.data, target.data.shape)
+            copied.append(name + tail)
+    return [f"transplanted {len(copied)} layers: {', '.join(copied)}"] if copied else []
+
+
+def widen_first_layer(net, weights, name, source="conv1_1"):
+    """Fill the first layer `name` from the three-channel layer `source` of `weights`: further channels get its mean.
+
+    So a depth channel starts as grey does (the published early fusion). Returns log lines.
+    """
+    with _opened(weights) as opened:
+        if source not in opened.layers:
+            return []
+        colour, *rest = (blob.data for blob in opened.layers[source])
+        target = net.params[name][0].data
+        colour = np.reshape(colour, (target.shape[0], -1, *target.shape[2:]))
+        known = colour.shape[1]
+        target[:, :known] = colour
+        target[:, known:] = colour.mean(axis=1, keepdims=True)
+        for blob, data in zip(net.params[name][1:], rest):
+            blob.data[...] = np.reshape(data, blob.data.shape)
+    return [f"{name} from {source}: channels beyond {known} are the mean of the first {known}"]
+
+
+def _opened(weights):
+    """Return a context that gives Weights; a file that is opened here is closed again."""
+    return contextlib.nullcontext(weights) if hasattr(weights, "layers") else read_weights(weights)

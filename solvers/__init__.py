@@ -1,0 +1,1 @@
+"""The engine: solvers, snapshots, and the commands that run nets."""

@@ -1,0 +1,67 @@
+"""Stochastic gradient descent with momentum, as in Caffe: the rate is inside the history.
+
+    history = momentum * history + rate * lr_mult * gradient
+    data    = data - history
+
+so a change of the rate acts on new gradients only. `gradient` is clipped, divided by iter_size and decayed, in this
+order (see `Solver.apply_update`). float32, each operation rounded once, in the order written above.
+"""
+
+import numba
+import numpy as np
+
+from layers.core.cpu import parallel
+from solvers.solver import Solver
+
+
+class SGDSolver(Solver):
+    """`type: "SGD"`: momentum, one history a parameter."""
+
+    histories = 1
+
+    def update(self, number, blob, gradient, rate):
+        """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
+        if rate == 0 and not self.has_history(number):
+            # Nothing to add to a history that is zero: the weights stay, and no memory is taken.
+            if blob.has_diff:
+                blob.diff.fill(0)
+            return
+        history = self.history_of(number)
+        kind = blob.dtype.type
+        parallel.run(sgd_cpu, blob.count, blob.data.reshape(-1), blob.diff.reshape(-1), history.reshape(-1),
+                     kind(self.param.momentum), kind(rate), kind(gradient.clip), kind(gradient.scale),
+                     kind(gradient.l2), kind(gradient.l1))
+
+
+def sgd_plain(data, diff, history, momentum, rate, clip, scale, l2, l1):
+    """The same in NumPy, which `sgd_cpu` must equal bit for bit."""
+    gradient = diff * clip * scale
+    if l2:
+        gradient = gradient + l2 * data
+    if l1:
+        gradient = gradient + l1 * np.sign(data)
+    history[...] = momentum * history + rate * gradient
+    diff[...] = history
+    data -= history
+
+
+@numba.njit(inline="always")
+def gradient_at(data, diff, clip, scale, l2, l1):
+    """Return one element's gradient, ready for an update rule (all solvers' kernels begin with it)."""
+    gradient = diff * clip * scale
+    if l2 != 0:
+        gradient += l2 * data
+    if l1 != 0:
+        # sign(data) * l1, in a form that the compiler turns into vector instructions.
+        gradient += l1 if data > 0 else (-l1 if data < 0 else l1 - l1)
+    return gradient
+
+
+@numba.njit(cache=True, nogil=True)
+def sgd_cpu(first, last, data, diff, history, momentum, rate, clip, scale, l2, l1):
+    """Update the elements [first, last) of flat arrays: one pass, three arrays read and written."""
+    for i in range(first, last):
+        step = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
+        history[i] = step
+        diff[i] = step
+        data[i] -= step

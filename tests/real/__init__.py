@@ -1,0 +1,1 @@
+"""Held against what nobody here made: published weights and what Caffe computed with them."""
