@@ -26,6 +26,7 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed
 	$(RUN) data.sample
 	$(RUN) netspec.make --all
+	@rm -rf demo
 	$(RUN) solvers.run models/fcn_sample/solver.prototxt --log demo/train.log
 	$(RUN) solvers.score models/fcn_sample/val.prototxt models/fcn_sample/snapshot/train_iter_$$(sed -n 's/^max_iter: //p' models/fcn_sample/solver.prototxt).caffemodel --log demo/train.log --save demo
 	@echo

@@ -236,7 +236,7 @@ def loss_curve(losses, width=640, height=300):
     else:
         ticks = _ticks(min(0.0, low), high, 5)
         bottom, top = min(ticks[0], low), max(ticks[-1], high)
-    left, right, above, below = 58, 12, 12, 40
+    left, right, above, below = 58, 20, 12, 40  # right: half a number of the last tick
 
     def at(i, v):
         v = math.log10(v) if logarithmic else v

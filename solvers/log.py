@@ -86,6 +86,7 @@ def number(value):
 @contextlib.contextmanager
 def copied_to(path):
     """Append the log to the file `path` too, while the context lasts."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(Format())
     logger.addHandler(handler)
