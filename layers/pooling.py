@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.im2col import inside_at
 from layers.core.layer import Layer
 from layers.core.rng import bits_at
 from netspec import caffe_pb2, geometry
@@ -130,30 +131,57 @@ def area_at(numbers, row, column, height, width):
 
 
 @numba.njit(cache=True, nogil=True)
+def larger_at(best, winner, i, value, place):
+    """Keep the larger of the best so far and `value`; without a branch, so that the loops become vectors."""
+    larger = value > best[i]
+    best[i] = value if larger else best[i]
+    winner[i] = place if larger else winner[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def first_at(image, plane, top, bottom, left, right):
+    """Return the index of a window's first value that is not NaN, or of its first; -1 if the window is empty."""
+    width = image.shape[2]
+    for y in range(top, bottom):
+        for x in range(left, right):
+            if not np.isnan(image[plane, y, x]):
+                return y * width + x
+    return top * width + left if top < bottom and left < right else -1
+
+
+@numba.njit(cache=True, nogil=True)
 def max_cpu(first, last, numbers, image, out, winners):
-    """MAX for output rows [first, last), counted over all planes."""
+    """MAX for output rows [first, last), counted over all planes: a row at a time, tap after tap of the kernel."""
     height, width = image.shape[1], image.shape[2]
+    kw, sw, pw = numbers[1], numbers[3], numbers[5]
     for index in range(first, last):
         plane, row = index // out.shape[1], index % out.shape[1]
-        source = image[plane]
         target, kept = out[plane, row], winners[plane, row]
         for column in range(target.size):
-            top, bottom, left, right = window_at(numbers, row, column, height, width)
-            best, winner = image.dtype.type(LOWEST), -1
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    value = source[y, x]
-                    if value > best:
-                        best, winner = value, y * width + x
-            if winner < 0 and top < bottom and left < right:
-                # NaN, -inf and -FLT_MAX only: the first that is not NaN, else the first.
-                winner = top * width + left
-                for y in range(top, bottom):
-                    for x in range(left, right):
-                        if np.isnan(source[winner // width, winner % width]) and not np.isnan(source[y, x]):
-                            winner = y * width + x
-                best = source[winner // width, winner % width]
-            target[column], kept[column] = best, winner
+            target[column], kept[column] = LOWEST, -1
+        top, bottom, _, _ = window_at(numbers, row, 0, height, width)
+        for y in range(top, bottom):
+            for x in range(kw):
+                low, high = inside_at(x - pw, sw, width, target.size)
+                if low >= high:
+                    continue
+                best, winner = target[low:high], kept[low:high]
+                start = low * sw + x - pw
+                source, place = image[plane, y, start:], np.int32(y * width + start)
+                if sw == 1:  # a step that the compiler knows makes it twice as fast
+                    for i in range(best.size):
+                        larger_at(best, winner, i, source[i], place + np.int32(i))
+                elif sw == 2:
+                    for i in range(best.size):
+                        larger_at(best, winner, i, source[2 * i], place + np.int32(2 * i))
+                else:
+                    for i in range(best.size):
+                        larger_at(best, winner, i, source[i * sw], place + np.int32(i * sw))
+        for column in range(target.size):
+            if kept[column] < 0:  # nothing above -FLT_MAX
+                winner = first_at(image, plane, *window_at(numbers, row, column, height, width))
+                if winner >= 0:
+                    target[column], kept[column] = image[plane, winner // width, winner % width], winner
 
 
 @numba.njit(cache=True, nogil=True)

@@ -131,9 +131,9 @@ def test_plain_twin_is_equal(name):
 
 
 @pytest.mark.parametrize("name", SPLIT)
-@pytest.mark.parametrize("sizes", [{"BLOCK": 600, "PIXELS": 1, "ROWS": 5},
-                                   {"BLOCK": 5000, "PIXELS": 3, "OUTPUTS": 2, "ROWS": 20},
-                                   {"BLOCK": 1 << 30, "PIXELS": 1 << 20, "OUTPUTS": 1}])
+@pytest.mark.parametrize("sizes", [{"BLOCK": 600, "MOST": 600, "PIXELS": 1, "ROWS": 5},
+                                   {"BLOCK": 5000, "MOST": 5000, "PIXELS": 3, "OUTPUTS": 2, "ROWS": 20},
+                                   {"BLOCK": 1 << 30, "MOST": 1 << 30, "PIXELS": 1 << 20, "OUTPUTS": 1}])
 def test_blocks_do_not_change_the_result(name, sizes):
     for whole, cut in zip(everything(SPLIT[name]), everything(SPLIT[name], **sizes)):
         np.testing.assert_allclose(cut, whole, atol=1e-12)

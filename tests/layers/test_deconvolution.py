@@ -79,8 +79,8 @@ def test_backward_is_the_gradient(name):
     check_gradient(text(num_output, kernel, stride, pad, dilation, group), [x], params=[w, b])
 
 
-@pytest.mark.parametrize("sizes", [{"BLOCK": 600, "PIXELS": 1, "ROWS": 5},
-                                   {"BLOCK": 5000, "PIXELS": 3, "OUTPUTS": 2, "ROWS": 20}])
+@pytest.mark.parametrize("sizes", [{"BLOCK": 600, "MOST": 600, "PIXELS": 1, "ROWS": 5},
+                                   {"BLOCK": 5000, "MOST": 5000, "PIXELS": 3, "OUTPUTS": 2, "ROWS": 20}])
 @pytest.mark.parametrize("case", [((2, 5, 9, 4), 4, (5, 3), (2, 2), (1, 1), (1, 1), 1),
                                   ((1, 4, 7, 4), 4, (3, 2), (3, 1), (2, 0), (2, 1), 2),
                                   ((1, 3, 5, 4, 3), 4, (2, 3, 2), (2, 1, 1), (1, 1, 0), (1, 1, 1), 1)])

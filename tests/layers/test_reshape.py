@@ -12,9 +12,14 @@ def text(dims, more=""):
 
 
 @pytest.mark.parametrize("dims, more, shape", [
-    ((0, -1, 10), "", (2, 12, 10)), ((-1,), "", (240,)), ((0, 0, 20), "", (2, 6, 20)),
-    ((3, -1), "axis: 1 num_axes: 2", (2, 3, 10, 4)), ((2, 2), "axis: -2 num_axes: 1", (2, 6, 5, 2, 2)), ((1, 1), "axis: -1 num_axes: 0", (2, 6, 5, 4, 1, 1)),
-    ((1,), "axis: 0 num_axes: 0", (1, 2, 6, 5, 4)), ((0, -1), "axis: 2", (2, 6, 5, 4)),
+    ((0, -1, 10), "", (2, 12, 10)),
+    ((-1,), "", (240,)),
+    ((0, 0, 20), "", (2, 6, 20)),
+    ((3, -1), "axis: 1 num_axes: 2", (2, 3, 10, 4)),
+    ((2, 2), "axis: -2 num_axes: 1", (2, 6, 5, 2, 2)),
+    ((1, 1), "axis: -1 num_axes: 0", (2, 6, 5, 4, 1, 1)),
+    ((1,), "axis: 0 num_axes: 0", (1, 2, 6, 5, 4)),
+    ((0, -1), "axis: 2", (2, 6, 5, 4)),
 ])
 def test_values_take_another_shape_and_memory_is_shared(dims, more, shape):
     layer, bottom, top = run_layer(text(dims, more), [X])

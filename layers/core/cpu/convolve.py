@@ -22,8 +22,9 @@ import numpy as np
 from layers.core.cpu import blas, parallel
 from layers.core.cpu.im2col import col2im_cpu, im2col_cpu
 
-BLOCK = 1 << 22  # bytes of columns a thread makes at a time: about what its cache holds
-PIXELS = 256  # but at least so many output pixels, or BLAS repacks the weights more than it multiplies
+BLOCK = 1 << 21  # bytes of columns that a thread likes to make at a time: what its cache holds
+MOST = 1 << 23  # bytes of columns that it makes for the sake of 2 * PIXELS
+PIXELS = 256  # fewer output pixels are not worth a product: BLAS then repacks the weights more than it multiplies
 OUTPUTS = 256  # rows of the weights in one product where there are too few pixels to share among threads
 ROWS = 1152  # rows of columns (channels * taps) in one product of the weight gradient
 
@@ -126,9 +127,11 @@ def backward_weight(window, image, out, weight):
             columns = _columns(window, image[n, g, c:end], first, last)
             for m in range(0, outputs, 2 * OUTPUTS):
                 errors = out[n, g, m : m + 2 * OUTPUTS, first:last].reshape(-1, columns.shape[1])
-                product = blas.scratch((errors.shape[0], columns.shape[0]), columns.dtype, "product")
-                np.matmul(errors, columns.T, out=product)
-                onto[g, m : m + 2 * OUTPUTS, c * window.taps : end * window.taps] += product
+                sides = (errors, columns) if errors.shape[0] >= OUTPUTS else (columns, errors)  # BLAS wants it tall
+                product = blas.scratch((len(sides[0]), len(sides[1])), columns.dtype, "product")
+                np.matmul(sides[0], sides[1].T, out=product)
+                part = onto[g, m : m + 2 * OUTPUTS, c * window.taps : end * window.taps]
+                part += product if sides[0] is errors else product.T
 
     blas.each(items, add, number * window.outputs * depth * window.pixels)
     for share in sums[1:]:
@@ -203,7 +206,7 @@ def _scatter(window, out, weight, bias, image):
     bias = None if bias is None else bias.reshape(group, channels, 1, 1, 1)
     # Columns of all rows for as many channels as fit; where even few do not, only the rows that some lines need.
     wanted = min(channels, -(-64 // window.taps))
-    rows = max(1, BLOCK // (wanted * window.taps * window.width * image.itemsize))
+    rows = max(1, MOST // (wanted * window.taps * window.width * image.itemsize))
     blocks = [(0, depth * height, 0, window.rows)]
     if depth == 1 and rows < window.rows:
         kernel, stride, pad, dilation = (int(window.numbers[i]) for i in (1, 4, 7, 10))
@@ -216,7 +219,7 @@ def _scatter(window, out, weight, bias, image):
             high = min(window.rows, (last - 1 + pad) // stride + 1)
             blocks.append((first, last, min(low, window.rows), max(high, low, 0)))
     most = max(high - low for _, _, low, high in blocks)
-    step = _even(channels, BLOCK // max(1, window.taps * most * window.width * image.itemsize), 2)
+    step = _even(channels, MOST // max(1, window.taps * most * window.width * image.itemsize), 2)
     items = [(n, g, c, min(c + step, channels), *block) for n in range(number) for g in range(group)
              for block in blocks for c in range(0, channels, step)]
 
@@ -240,8 +243,9 @@ def _turn(window):
 
 
 def _rows(window, depth, image):
-    """Return blocks (first, last) of output rows whose columns of `depth` values fit into `BLOCK`."""
-    pixels = max(PIXELS, BLOCK // (depth * image.itemsize))
+    """Return blocks (first, last) of output rows, for columns of `depth` values."""
+    size = depth * image.itemsize
+    pixels = max(PIXELS, min(max(2 * PIXELS, BLOCK // size), MOST // size))
     count = -(-window.rows // max(1, pixels // window.width))
     count = min(count + count % 2 if count > 1 else count, window.rows)
     return [(window.rows * i // count, window.rows * (i + 1) // count) for i in range(count)]
