@@ -1,6 +1,7 @@
 """pycaffe's Net, solvers and Python-layer base class, over the engine's own."""
 
 import collections
+import os
 
 import numpy as np
 
@@ -17,9 +18,12 @@ class Net(net.Net):
     """`Net(prototxt, phase, weights=..., level=..., stages=...)`, or the older `Net(prototxt, weights, phase)`."""
 
     def __init__(self, network_file, *args, phase=TEST, level=0, stages=None, weights=None, **options):
-        given = list(args)
-        if given and isinstance(given[0], str | bytes):
-            weights = given.pop(0)
+        # A path among the arguments is the weights: the first of them in old scripts, the last in newer ones.
+        paths = [one for one in args if isinstance(one, (str, bytes, os.PathLike))]
+        given = [one for one in args if not isinstance(one, (str, bytes, os.PathLike))]
+        if paths:
+            weights = os.fsdecode(paths.pop(0))
+        given += paths
         if given:
             phase = given.pop(0)
         if given:
@@ -28,6 +32,8 @@ class Net(net.Net):
             stages = given.pop(0)
         if given:
             raise TypeError(f"Net takes a prototxt, weights, a phase, a level and stages; {given} is left over")
+        if isinstance(network_file, bytes):
+            network_file = os.fsdecode(network_file)
         super().__init__(network_file, phase, level, stages or (), weights, **options)
 
     @property
@@ -63,8 +69,7 @@ class Net(net.Net):
             if set(inputs) != set(self.inputs):
                 raise Error(f"inputs {sorted(inputs)} given, the net takes {self.inputs}")
             for name, values in inputs.items():
-                self._check_batch(name, values, self.blobs[name].shape)
-                self.blobs[name].data[...] = values
+                self._fill(name, self.blobs[name].data, values)
         super().forward(start, end)
         names = self.top_names[end] if end is not None else self.outputs
         return {name: self._blob(name).data for name in [*names, *(blobs or [])]}
@@ -77,8 +82,7 @@ class Net(net.Net):
         for name, values in outputs.items():
             if name not in self.outputs:
                 raise Error(f"'{name}' is not an output of the net{nearest(name, self.outputs)}")
-            self._check_batch(name, values, self.blobs[name].shape)
-            self.blobs[name].diff[...] = values
+            self._fill(name, self.blobs[name].diff, values)
         super().backward(start, end)
         names = self.bottom_names[end] if end is not None else self.inputs
         return {name: self._blob(name).diff for name in [*names, *(diffs or [])]}
@@ -118,10 +122,17 @@ class Net(net.Net):
             raise Error(f"no blob '{name}' in net '{self.name}'{nearest(name, self.blobs)}")
         return self.blobs[name]
 
-    def _check_batch(self, name, values, shape):
-        if np.shape(values)[:1] != shape[:1]:
-            raise Error(f"'{name}' holds {shape[0] if shape else 0} samples, {np.shape(values)[:1] or 'none'} given; "
-                        "reshape the blob or use forward_all")
+    @staticmethod
+    def _fill(name, target, values):
+        # NumPy repeats what is too small where it can, as in pycaffe; but not one sample over a batch.
+        if np.shape(values)[:1] != target.shape[:1]:
+            raise Error(f"'{name}' holds {target.shape[0] if target.ndim else 0} samples, its values are of shape "
+                        f"{list(np.shape(values))}; reshape the blob or use forward_all")
+        try:
+            target[...] = values
+        except (TypeError, ValueError) as error:
+            raise Error(f"'{name}' {list(target.shape)} cannot take values of shape {list(np.shape(values))}: {error}; "
+                        "reshape the blob to their shape first") from None
 
     def _batches(self, arrays):
         """Yield ({name: one batch, the last filled up with zeros}, number of real samples)."""

@@ -12,7 +12,7 @@ The matrix is summed over a whole split first; scores of single pictures are nev
 
 import numpy as np
 
-from netspec.errors import Error, nearest
+from netspec.errors import Error, UnknownName, nearest
 
 RULE = ("pixels labelled 255 (or outside the classes) are not counted; a class absent from truth and prediction has no "
         "IU and is left out of the mean; absent from the truth but predicted it has IU 0 and no accuracy")
@@ -112,13 +112,13 @@ def _excluded(exclude, names, truth):
         elif isinstance(one, str):
             if names is None or one not in names:
                 known = list(names or [])
-                raise Error(f"unknown class '{one}' in exclude{nearest(one, known)}; "
-                            f"classes: {', '.join(known) or 'unnamed'}")
+                raise UnknownName(f"unknown class '{one}' in exclude{nearest(one, known)}; "
+                                  f"classes: {', '.join(known) or 'unnamed'}")
             found.add(list(names).index(one))
         elif 0 <= one < len(truth):
             found.add(int(one))
         else:
-            raise Error(f"class {one} in exclude is outside the {len(truth)} classes (0 to {len(truth) - 1})")
+            raise UnknownName(f"class {one} in exclude is outside the {len(truth)} classes (0 to {len(truth) - 1})")
     return sorted(found)
 
 

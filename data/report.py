@@ -1,7 +1,7 @@
 """One page that shows what a net learned: input, truth, prediction side by side, the loss curve, the scores.
 
-The page is a single HTML file that needs nothing else (pictures embedded, the curve drawn here as SVG); beside it goes
-a contact sheet of the same rows as one PNG.
+The page is a single HTML file that needs nothing else (pictures embedded, the curve drawn as SVG); beside it goes a
+contact sheet of the same rows as one PNG.
 """
 
 import base64
@@ -10,15 +10,13 @@ import io
 import math
 import os
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from data import colors, metrics
-from data.transform import rgb
+from data import colors
+from data.contact_sheet import contact_sheet
+from data.loss_curve import loss_curve
+from data.rows import COLUMNS, caption_of, cells, checked, class_name, classes_shown
 from netspec import files
-from netspec.errors import Error
-
-COLUMNS = ("input", "truth", "prediction", "overlay")
 
 
 def write_report(folder, title, rows, classes, losses=(), scores=None, notes=(), page="index.html", sheet="sheet.png"):
@@ -35,110 +33,12 @@ def write_report(folder, title, rows, classes, losses=(), scores=None, notes=(),
 
     Returns (path of the page, path of the sheet). Both are written atomically.
     """
-    rows, classes = [_check_row(row, len(classes)) for row in rows], [str(name) for name in classes]
+    rows, classes = [checked(row, len(classes)) for row in rows], [str(name) for name in classes]
     page, sheet = os.path.join(folder, page), os.path.join(folder, sheet)
     with files.atomic(sheet) as file:
         contact_sheet(rows, classes).save(file, "PNG", optimize=True)
     files.write_text(page, _page(str(title), rows, classes, list(losses), scores, list(notes)))
     return page, sheet
-
-
-def _check_row(row, classes):
-    name, image, truth, prediction = row
-    image, prediction = np.ascontiguousarray(rgb(image), np.uint8), np.asarray(prediction)
-    truth = None if truth is None else np.asarray(truth)
-    for what, label in (("truth", truth), ("prediction", prediction)):
-        if label is not None and label.shape != image.shape[:2]:
-            raise Error(f"report row '{name}': {what} is {label.shape}, its picture {image.shape[:2]}")
-    if prediction.size and not (prediction.min() >= 0 and prediction.max() < max(classes, 1)):
-        raise Error(f"report row '{name}': prediction {int(prediction.max())} has no name among the {classes} classes")
-    return str(name), image, truth, prediction
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# contact sheet
-
-
-def contact_sheet(rows, classes, cell=150, gap=10):
-    """Return one PIL picture of all rows: input, truth, prediction, overlay; two rows abreast when there are many."""
-    abreast = 2 if len(rows) > 6 else 1
-    ink, paper, faint = (34, 36, 42), (252, 252, 250), (120, 122, 128)
-    font, small = _font(15), _font(12)
-    deep = math.ceil(len(rows) / abreast)
-    block = 4 * cell + 3 * gap
-    shown = _classes_shown(rows, len(classes))
-    chips, x, line = [], 0, 0
-    width = abreast * block + (abreast + 1) * 3 * gap
-    for number in shown:
-        wide = 22 + int(small.getlength(_name(number, classes))) + 16
-        if x and x + wide > width - 6 * gap:
-            x, line = 0, line + 1
-        chips.append((number, x, line))
-        x += wide
-    top, foot = 34, 22 * (line + 1) + 2 * gap
-    picture = Image.new("RGB", (width, top + deep * (cell + 20 + gap) + foot), paper)
-    pen = ImageDraw.Draw(picture)
-    for group in range(abreast):
-        left = 3 * gap + group * (block + 3 * gap)
-        for column, title in enumerate(COLUMNS):
-            pen.text((left + column * (cell + gap), 12), title, ink, font)
-    for number, (name, image, truth, prediction) in enumerate(rows):
-        left = 3 * gap + (number // deep) * (block + 3 * gap)
-        y = top + (number % deep) * (cell + 20 + gap)
-        for column, array in enumerate(_cells(image, truth, prediction)):
-            x = left + column * (cell + gap)
-            if array is None:
-                continue
-            how = Image.Resampling.NEAREST if column in (1, 2) else Image.Resampling.BICUBIC
-            tile = Image.fromarray(array)
-            scale = cell / max(tile.size)
-            tile = tile.resize([max(1, round(side * scale)) for side in tile.size], how)
-            picture.paste(tile, (x + (cell - tile.width) // 2, y + (cell - tile.height) // 2))
-        pen.text((left, y + cell + 2), _caption(name, truth, prediction, len(classes)), faint, small)
-    for number, x, line in chips:
-        x, y = x + 3 * gap, picture.height - foot + gap + 22 * line
-        pen.rectangle((x, y + 1, x + 14, y + 13), tuple(colors.PALETTE[number].tolist()), faint)
-        pen.text((x + 20, y), _name(number, classes), ink, small)
-    return picture
-
-
-def _font(size):
-    try:
-        return ImageFont.load_default(size)
-    except (OSError, ImportError, TypeError):  # a Pillow without FreeType has one size only
-        return ImageFont.load_default()
-
-
-def _cells(image, truth, prediction):
-    return (image, None if truth is None else colors.colorize(truth), colors.colorize(prediction),
-            colors.overlay(image, prediction, 0.55))
-
-
-def _classes_shown(rows, count):
-    # The classes that the rows hold, the background first, the ignored border last.
-    held = np.zeros(256, bool)
-    for _, _, truth, prediction in rows:
-        for label in (truth, prediction):
-            if label is not None:
-                held[np.unique(label)] = True
-    return [i for i in range(256) if held[i] and (i < count or i == colors.IGNORE)]
-
-
-def _name(number, classes):
-    return classes[number] if number < len(classes) else "ignored"
-
-
-def _caption(name, truth, prediction, classes):
-    if truth is None:
-        return name
-    score = metrics.scores(metrics.confusion(truth, prediction, classes))
-    if not score["pixels"]:
-        return name
-    return f"{name}    pixels right {score['pixel_accuracy']:.1%}    mean IU {score['mean_iu']:.3f}"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# page
 
 
 def _page(title, rows, classes, losses, scores, notes):
@@ -193,14 +93,14 @@ def _table(scores, classes):
 def _gallery(rows, classes):
     if not rows:
         return ""
-    legend = "".join(f"<li>{_chip(number)}{_text(_name(number, classes))}</li>"
-                     for number in _classes_shown(rows, len(classes)))
+    legend = "".join(f"<li>{_chip(number)}{_text(class_name(number, classes))}</li>"
+                     for number in classes_shown(rows, len(classes)))
     parts = [f"<section class=gallery><h2>Pictures</h2><ul class=legend>{legend}</ul>"]
     for name, image, truth, prediction in rows:
-        caption = [part for part in _caption(name, truth, prediction, len(classes)).split("    ") if part]
+        caption = [part for part in caption_of(name, truth, prediction, len(classes)).split("    ") if part]
         parts.append(f"<article><p class=caption><b>{_text(caption[0])}</b>"
                      + "".join(f"<span>{_text(part)}</span>" for part in caption[1:]) + "</p><div class=row>")
-        for title, array in zip(COLUMNS, _cells(image, truth, prediction)):
+        for title, array in zip(COLUMNS, cells(image, truth, prediction)):
             if array is None:
                 continue
             flat = title in ("truth", "prediction")
@@ -212,104 +112,6 @@ def _gallery(rows, classes):
                          "</figure>")
         parts.append("</div></article>")
     return "\n".join(parts) + "</section>"
-
-
-def loss_curve(losses, width=640, height=300):
-    """Draw (iteration, loss) pairs as inline SVG: every value in a pale line, their running mean in a strong one.
-
-    The axis is logarithmic when the losses span more than a factor of 30. Empty when fewer than two are finite.
-    """
-    points = [(float(i), float(v)) for i, v in losses]
-    good = [(i, v) for i, v in points if math.isfinite(v) and math.isfinite(i)]
-    if len(good) < 2:
-        return ""
-    values = np.array([v for _, v in good])
-    low, high = float(values.min()), float(values.max())
-    logarithmic = low > 0 and high / low > 30
-    first, last = good[0][0], max(good[-1][0], good[0][0] + 1)
-    if logarithmic:
-        bottom, top = math.floor(math.log10(low) * 2) / 2, math.ceil(math.log10(high) * 2) / 2
-        ticks = [10.0 ** k for k in range(math.ceil(bottom), math.floor(top) + 1)]
-        if len(ticks) < 3:
-            ticks = sorted([*ticks, *(3 * 10.0 ** k for k in range(math.floor(bottom), math.floor(top) + 1)
-                                      if bottom <= math.log10(3) + k <= top)])
-    else:
-        ticks = _ticks(min(0.0, low), high, 5)
-        bottom, top = min(ticks[0], low), max(ticks[-1], high)
-    left, right, above, below = 58, 20, 12, 40  # right: half a number of the last tick
-
-    def at(i, v):
-        v = math.log10(v) if logarithmic else v
-        return (left + (width - left - right) * (i - first) / (last - first),
-                above + (height - above - below) * (top - v) / ((top - bottom) or 1))
-
-    parts = [f'<svg class=curve viewBox="0 0 {width} {height}" role=img aria-label="loss over iterations">']
-    for tick in ticks:
-        y = at(first, tick)[1]
-        parts.append(f'<line class=grid x1={left} x2={width - right} y1={y:.1f} y2={y:.1f} />'
-                     f'<text x={left - 8} y={y + 4:.1f} text-anchor=end>{_short(tick)}</text>')
-    for tick in _ticks(first, last, 6):
-        if first <= tick <= last:
-            x = at(tick, ticks[0])[0]
-            parts.append(f'<line class=tick x1={x:.1f} x2={x:.1f} y1={height - below} y2={height - below + 5} />'
-                         f'<text x={x:.1f} y={height - below + 19} text-anchor=middle>{_short(tick)}</text>')
-    parts.append(f'<text class=title x={(left + width - right) / 2} y={height - 4} text-anchor=middle>iteration</text>')
-    window = max(1, round(len(good) / 25))
-    parts.append(_path(_thin(points), at, "raw" if window > 1 else "mean"))
-    if window > 1:
-        sums = np.concatenate([[0.0], np.cumsum(values)])
-        ends = np.arange(1, len(values) + 1)
-        begins = np.maximum(0, ends - window)
-        smooth = (sums[ends] - sums[begins]) / (ends - begins)
-        parts.append(_path(_thin([(i, float(v)) for (i, _), v in zip(good, smooth)]), at, "mean"))
-    parts.append("</svg>")
-    note = f"{_short(values[0])} at iteration {good[0][0]:.0f}, {_short(values[-1])} at {good[-1][0]:.0f}"
-    note += f"; strong line: mean of {window} values" if window > 1 else ""
-    note += "; logarithmic" if logarithmic else ""
-    note += f"; {len(points) - len(good)} values not finite" if len(points) > len(good) else ""
-    return "".join(parts) + f"<p class=caption>{note}</p>"
-
-
-def _thin(points, most=800):
-    # Of many points the lowest and the highest of each of `most` / 2 stretches: no peak is lost.
-    if len(points) <= most:
-        return points
-    kept = []
-    for part in np.array_split(np.arange(len(points)), most // 2):
-        finite = [k for k in part if math.isfinite(points[k][1])]
-        kept += sorted({min(finite, key=lambda k: points[k][1]), max(finite, key=lambda k: points[k][1])} if finite
-                       else {int(part[0])})
-    return [points[k] for k in kept]
-
-
-def _path(points, at, kind):
-    # A path that is broken where a value is not finite.
-    steps, pen = [], "M"
-    for i, v in points:
-        if not (math.isfinite(v) and math.isfinite(i)):
-            pen = "M"
-            continue
-        x, y = at(i, v)
-        steps.append(f"{pen}{x:.1f} {y:.1f}")
-        pen = "L"
-    return f'<path class={kind} d="{"".join(steps)}" />'
-
-
-def _ticks(low, high, count):
-    # Round numbers (1, 2, 2.5, 5 times a power of ten) from at or below `low` to at or above `high`.
-    rough = (high - low or 1) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
-    start = math.floor(low / step + 1e-9)
-    return [round(k * step, 12) for k in range(start, math.ceil(high / step - 1e-9) + 1)]
-
-
-def _short(value):
-    # 0.25, 1200, 35k, 2.5M
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= unit:
-            return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
-    return f"{value:.4g}"
 
 
 def _number(value):

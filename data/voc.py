@@ -13,8 +13,9 @@ import os
 
 import numpy as np
 
-from data.dataset import Dataset, SegmentationDataLayer
+from data.dataset import Dataset
 from data.mat import read_mat
+from data.segmentation import SegmentationDataLayer
 from netspec.errors import Error, PathError
 
 CLASSES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -16,7 +16,6 @@ import numpy as np
 
 from layers.core.layer import Layer
 from layers.core.loss import bad_label, split_axes
-from netspec.geometry import canonical_axis
 
 
 class Accuracy(Layer):
@@ -34,12 +33,8 @@ class Accuracy(Layer):
         """There is no gradient."""
         return False
 
-    def called(self, number):
-        """Return the name of bottom `number` in quotes, for messages."""
-        return f"'{self.param.bottom[number]}'" if number < len(self.param.bottom) else f"bottom {number}"
-
     def _axis(self, num_axes):
-        return canonical_axis(self.param.accuracy_param.axis, num_axes, self.called(0), self.fail)
+        return self.canonical_axis(self.param.accuracy_param.axis, num_axes)
 
     def top_shapes(self, bottom_shapes):
         """Return one value, and one for each class."""

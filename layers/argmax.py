@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from layers.core.layer import Layer
-from netspec.geometry import canonical_axis
 
 
 class ArgMax(Layer):
@@ -27,7 +26,7 @@ class ArgMax(Layer):
         """Return (outer, length, inner) of the values that are compared."""
         param = self.param.argmax_param
         if param.HasField("axis"):
-            axis = canonical_axis(param.axis, len(shape), "the bottom", self.fail)
+            axis = self.canonical_axis(param.axis, len(shape))
             sizes = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:])
         else:
             sizes = shape[0] if shape else 1, math.prod(shape[1:]), 1
@@ -40,7 +39,7 @@ class ArgMax(Layer):
         param, shape = self.param.argmax_param, tuple(bottom_shapes[0])
         self._lay_out(shape)
         if param.HasField("axis"):
-            axis = canonical_axis(param.axis, len(shape), "the bottom", self.fail)
+            axis = self.canonical_axis(param.axis, len(shape))
             return [shape[:axis] + (param.top_k,) + shape[axis + 1:]]
         return [(shape[0] if shape else 1, 2 if param.out_max_val else 1, param.top_k) + (1,) * max(0, len(shape) - 3)]
 

@@ -10,10 +10,13 @@ Source: Caffe's ConvolutionLayer.
 
 import math
 
+import numpy as np
+
 from layers.core.convolutional import ConvolutionalLayer
-from layers.core.cpu import convolve, depthwise
+from layers.core.cpu import convolve
+from layers.core.cpu.choose import Kernels
 from layers.core.cpu.convolve import Window
-from netspec import geometry
+from netspec import caffe_pb2, geometry
 
 
 class Convolution(ConvolutionalLayer):
@@ -35,15 +38,14 @@ class Convolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(bottom[0], top[0], param.group, bottom[1:], kernel, stride, pad, dilation, top[1:],
                         plain=param.force_nd_im2col)
-        own = window.group == window.channels == window.outputs and depthwise.fits(window)
-        self.compute = depthwise if own else convolve
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32)
         return window
 
     def forward(self, bottom, top):
         weight, bias = self.weights()
         for below, above in zip(bottom, top):
             image, out = self.flat(below.data, above.data)
-            self.compute.forward(self.window, image, weight, bias, out)
+            self.kernels.forward(image, weight, bias, out)
 
     def backward(self, top, propagate_down, bottom):
         for below, above, wanted in zip(bottom, top, propagate_down):
@@ -51,7 +53,7 @@ class Convolution(ConvolutionalLayer):
             if self.wanted(1):
                 convolve.backward_bias(error, self.blobs[1].diff)
             if self.wanted(0):
-                self.compute.backward_weight(self.window, image, error, self.blobs[0].diff)
+                self.kernels.weight_gradient(image, error, self.blobs[0].diff)
             if wanted:
                 image_error, _ = self.flat(below.diff, above.diff)
-                self.compute.backward_image(self.window, error, self.blobs[0].data, None, image_error)
+                self.kernels.image_gradient(error, self.blobs[0].data, None, image_error)

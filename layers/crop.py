@@ -12,7 +12,6 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.layer import Layer
-from netspec.geometry import canonical_axis
 
 
 class Crop(Layer):
@@ -37,7 +36,7 @@ class Crop(Layer):
             self.fail(f"{len(given)} offsets are given for the {len(source) - axis} axes from axis {axis} on; "
                       f"give one, or {len(source) - axis}")
         if len(size) != len(source):
-            self.fail(f"{self._called(0)} {list(source)} and {self._called(1)} {list(size)} must have the same number "
+            self.fail(f"{self.called(0)} {list(source)} and {self.called(1)} {list(size)} must have the same number "
                       "of axes")
         if len(given) < 2:
             given = (given or [0]) * (len(source) - axis)
@@ -45,14 +44,11 @@ class Crop(Layer):
             if offset + size[i] > source[i]:
                 names = {(4, 1): "channels", (4, 2): "height", (4, 3): "width"}
                 what = names.get((len(source), i), f"axis {i} of length")
-                self.fail(f"offset {offset} + size {size[i]} exceeds {what} {source[i]} of {self._called(0)}")
+                self.fail(f"offset {offset} + size {size[i]} exceeds {what} {source[i]} of {self.called(0)}")
         return [0] * axis + given
 
     def _axis(self, source):
-        return canonical_axis(self.param.crop_param.axis, len(source), self._called(0), self.fail)
-
-    def _called(self, number):
-        return f"'{self.param.bottom[number]}'" if number < len(self.param.bottom) else f"bottom {number}"
+        return self.canonical_axis(self.param.crop_param.axis, len(source))
 
     def reshape(self, bottom, top):
         """Shape the top and list where its rows lie in bottom 0, when a shape changed."""

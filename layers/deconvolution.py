@@ -12,10 +12,13 @@ not spread to the others, as it does in Caffe where it meets the zeros. The grad
 
 import math
 
+import numpy as np
+
 from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve, depthwise
+from layers.core.cpu.choose import Kernels
 from layers.core.cpu.convolve import Window
-from netspec import geometry
+from netspec import caffe_pb2, geometry
 
 
 class Deconvolution(ConvolutionalLayer):
@@ -37,37 +40,35 @@ class Deconvolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(top[0], bottom[0], param.group, top[1:], kernel, stride, pad, dilation, bottom[1:],
                         plain=param.force_nd_im2col)
-        square = window.channels == window.outputs and depthwise.fits(window)
-        self._single = square and window.group == window.channels
-        self._maybe_diagonal = square and window.group == 1
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32)
+        self._maybe_diagonal = window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
         return window
 
-    def _how(self):
-        """Return (module, weight) that compute with today's weights."""
-        weight = self.blobs[0].data
-        if self._single:
-            return depthwise, weight
-        diagonal = depthwise.diagonal(weight) if self._maybe_diagonal else None
-        if diagonal is not None:
-            return depthwise, diagonal
-        return convolve, weight
+    def _diagonal(self):
+        """Return the kernels of a dense bank in which no channel sees another, (C, 1, *kernel); None if some does."""
+        return depthwise.diagonal(self.blobs[0].data) if self._maybe_diagonal else None
 
     def forward(self, bottom, top):
-        bias = self.weights()[1]
-        compute, weight = self._how()
+        weight, bias = self.weights()
+        diagonal = self._diagonal()
         for below, above in zip(bottom, top):
             small, large = self.flat(below.data, above.data)
-            compute.backward_image(self.window, small, weight, bias, large)
+            if diagonal is None:
+                self.kernels.image_gradient(small, weight, bias, large)
+            else:
+                depthwise.backward_image(self.window, small, diagonal, bias, large)
 
     def backward(self, top, propagate_down, bottom):
-        compute, weight = self._how() if any(propagate_down) else (None, None)
+        diagonal = self._diagonal() if any(propagate_down) else None
         for below, above, wanted in zip(bottom, top, propagate_down):
             small, error = self.flat(below.data, above.diff)
             if self.wanted(1):
                 convolve.backward_bias(error, self.blobs[1].diff)
             if self.wanted(0):
-                gradient = depthwise if self._single else convolve
-                gradient.backward_weight(self.window, error, small, self.blobs[0].diff)
+                self.kernels.weight_gradient(error, small, self.blobs[0].diff)
             if wanted:
                 small_error, _ = self.flat(below.diff, above.diff)
-                compute.forward(self.window, error, weight, None, small_error)
+                if diagonal is None:
+                    self.kernels.forward(error, self.blobs[0].data, None, small_error)
+                else:
+                    depthwise.forward(self.window, error, diagonal, None, small_error)

@@ -32,14 +32,14 @@ class Eltwise(Layer):
         param = self.param.eltwise_param
         if param.coeff and param.operation != SUM:
             self.fail("coeff goes with operation SUM only; remove it")
+        self.works_in_place = param.operation == SUM
 
     def top_shapes(self, bottom_shapes):
         """Return the bottoms' shape."""
         first = tuple(bottom_shapes[0])
-        names = [f"'{name}'" for name in self.param.bottom] or [f"bottom {i}" for i in range(len(bottom_shapes))]
-        for name, shape in zip(names[1:], bottom_shapes[1:]):
+        for i, shape in enumerate(bottom_shapes[1:], 1):
             if tuple(shape) != first:
-                self.fail(f"{name} {list(shape)} and {names[0]} {list(first)} must have the same shape")
+                self.fail(f"{self.called(i)} {list(shape)} and {self.called(0)} {list(first)} must have the same shape")
         return [first]
 
     def setup(self, bottom, top):
@@ -51,8 +51,6 @@ class Eltwise(Layer):
         self.operation = param.operation
         self.coeff = [self.dtype.type(c) for c in param.coeff or [1] * len(bottom)]
         self.winner = None  # for MAX: which bottom won, uint8 (or wider) for each value
-        if self.operation != SUM and any(top[0] is blob for blob in bottom):
-            self.fail(f"cannot work in place: top '{top[0].name}' is a bottom; give the top a name of its own")
 
     def forward(self, bottom, top):
         """Combine."""

@@ -92,8 +92,8 @@ class HDF5Data(Layer):
             self.fail(f"the data order to restore stands in file number {state['file']}, but "
                       f"'{self.param.hdf5_data_param.source}' now lists {len(self.paths)} files")
         self.file, self.row = int(state["file"]), int(state["row"])
-        self._draw_files(state["files_from"])
-        self.rows_from = state["rows_from"]
+        self.files_from, self.rows_from = state["files_from"], state["rows_from"]
+        self.file_order = self._order_from(self.files_from, len(self.paths))
         self.rng.set_state(state["rng"])
         self.loaded = None
         self._load()
@@ -103,19 +103,24 @@ class HDF5Data(Layer):
 
     # --- order ------------------------------------------------------------------------------------------------
 
-    def _draw_files(self, state=None):
-        self.files_from = state or self.rng.state()
-        self.file_order = self._permutation(self.files_from, len(self.paths), state is None)
+    def _draw_files(self):
+        self.files_from = self._draw()
+        self.file_order = self._order_from(self.files_from, len(self.paths))
 
     def _draw_rows(self):
-        self.rows_from = self.rng.state()
-        if self.param.hdf5_data_param.shuffle:
-            self.rng.generator()  # counted here; the permutation itself is made when the file is loaded
+        self.rows_from = self._draw()  # the order itself is made when the file is loaded
 
-    def _permutation(self, state, count, counted):
+    def _draw(self):
+        """Return the random state that an order will be made from, and let the layer's stream step over it."""
+        state = self.rng.state()
+        if self.param.hdf5_data_param.shuffle:
+            self.rng.generator()
+        return state
+
+    def _order_from(self, state, count):
         if not self.param.hdf5_data_param.shuffle:
             return np.arange(count)
-        stream = self.rng if counted else Stream()
+        stream = Stream()
         stream.set_state(state)
         return stream.generator().permutation(count)
 
@@ -150,8 +155,7 @@ class HDF5Data(Layer):
         try:
             return h5py.File(path, "r")
         except OSError as error:
-            raise Error(f"layer '{self.name}' ({self.type}): cannot read '{path}' as HDF5: "
-                        f"{str(error).splitlines()[0]}") from None
+            return self.fail(f"cannot read '{path}' as HDF5: {str(error).splitlines()[0]}")
 
     def _find(self, file, path, name):
         found = file.get(name)
@@ -184,5 +188,5 @@ class HDF5Data(Layer):
                 if isinstance(error, Error):
                     raise
                 self.fail(f"cannot read '{os.path.basename(path)}' ({path}): {str(error).splitlines()[0]}")
-        self.order = self._permutation(self.rows_from, len(self.rows[0]), False)
+        self.order = self._order_from(self.rows_from, len(self.rows[0]))
         self.loaded = key

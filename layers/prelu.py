@@ -92,6 +92,5 @@ def prelu_total_cpu(first, last, x, dy, channels, inner, total):
         for row in range(channel, x.size // inner, channels):
             part, top = x[row * inner:(row + 1) * inner], dy[row * inner:(row + 1) * inner]
             for i in range(part.size):
-                if part[i] <= 0:
-                    value += float(part[i]) * float(top[i])
+                value += float(part[i]) * float(top[i]) if part[i] <= 0 else 0.0
         total[channel] = value

@@ -10,7 +10,6 @@ import numpy as np
 
 from layers.core.layer import Layer
 from netspec import caffe_pb2
-from netspec.geometry import canonical_axis
 
 SUM, ASUM, SUMSQ, MEAN = (caffe_pb2.ReductionParameter.ReductionOp.Value(name)
                           for name in ("SUM", "ASUM", "SUMSQ", "MEAN"))
@@ -22,7 +21,7 @@ class Reduction(Layer):
     exact_bottoms = exact_tops = 1
 
     def _axis(self, shape):
-        return canonical_axis(self.param.reduction_param.axis, len(shape), "the bottom", self.fail)
+        return self.canonical_axis(self.param.reduction_param.axis, len(shape))
 
     def top_shapes(self, bottom_shapes):
         """Return the axes that stay."""

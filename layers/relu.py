@@ -26,14 +26,21 @@ class ReLU(Neuron):
     def backward(self, top, propagate_down, bottom):
         """Pass the gradient where x > 0."""
         if propagate_down[0]:
-            parallel.run(relu_backward_cpu, bottom[0].count, bottom[0].data.reshape(-1), top[0].diff.reshape(-1),
-                         bottom[0].diff.reshape(-1), self.slope, self.dtype.type(0), self.dtype.type(1))
+            dy, dx = top[0].diff.reshape(-1), bottom[0].diff.reshape(-1)
+            parallel.run(relu_backward_cpu, dx.size, bottom[0].data.reshape(-1), dy, dx, top[0] is bottom[0], self.slope,
+                         self.dtype.type(0), self.dtype.type(1))
 
 
 @numba.njit(cache=True, nogil=True)
 def relu_at(x, slope, zero):
     """Return one value of y; + zero turns the -0 of slope 0 into 0."""
     return x if x > zero else x * slope + zero
+
+
+@numba.njit(cache=True, nogil=True)
+def relu_slope_at(x, slope, zero, one):
+    """Return dy / dx of one value; NaN is neither above nor below zero."""
+    return one if x > zero else slope if x <= zero else zero
 
 
 @numba.njit(cache=True, nogil=True)
@@ -45,8 +52,12 @@ def relu_cpu(first, last, x, y, slope, zero):
 
 
 @numba.njit(cache=True, nogil=True)
-def relu_backward_cpu(first, last, x, dy, dx, slope, zero, one):
-    """Elements [first, last) of backward; dx may be dy."""
+def relu_backward_cpu(first, last, x, dy, dx, in_place, slope, zero, one):
+    """Elements [first, last) of backward; `in_place` says that dx is dy."""
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
-    for i in range(x.size):
-        dx[i] = dy[i] * (one if x[i] > zero else slope if x[i] <= zero else zero)
+    if in_place:  # with two names for one array the compiler would make no vectors: 20x slower
+        for i in range(x.size):
+            dx[i] = dx[i] * relu_slope_at(x[i], slope, zero, one)
+    else:
+        for i in range(x.size):
+            dx[i] = dy[i] * relu_slope_at(x[i], slope, zero, one)

@@ -7,13 +7,11 @@ gradient. Source: Caffe's ReshapeLayer.
 
 import math
 
-from layers.core.layer import Layer
+from layers.core.view import View
 
 
-class Reshape(Layer):
+class Reshape(View):
     """Change the shape."""
-
-    exact_bottoms = exact_tops = 1
 
     def check(self):
         """Refuse impossible dims."""
@@ -53,17 +51,3 @@ class Reshape(Layer):
         if math.prod(dims) != count:
             self.fail(f"shape {dims} holds {math.prod(dims)} values, but it replaces {count} of the bottom {list(shape)}")
         return [shape[:first] + tuple(dims) + shape[last:]]
-
-    def reshape(self, bottom, top):
-        """Let the top look at the bottom's memory."""
-        if top[0] is bottom[0]:
-            self.fail(f"cannot work in place: top '{top[0].name}' is its bottom; give the top a name of its own")
-        super().reshape(bottom, top)
-        top[0].share_data(bottom[0])
-        top[0].share_diff(bottom[0])
-
-    def forward(self, bottom, top):
-        """Do nothing: the values are shared."""
-
-    def backward(self, top, propagate_down, bottom):
-        """Do nothing: the gradient is shared."""

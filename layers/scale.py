@@ -8,58 +8,27 @@ last parameter. dx = s * dy; ds = sum of x * dy, db = sum of dy over the other a
 Works in place; x is kept aside for ds then. Source: Caffe's ScaleLayer and its inner BiasLayer.
 """
 
-import math
-
 import numba
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.layer import Layer
+from layers.core.spread import SpreadLayer
 from netspec import caffe_pb2
-from netspec.geometry import canonical_axis
 
 
-class Scale(Layer):
+class Scale(SpreadLayer):
     """Multiply by factors, learned or given."""
 
-    min_bottoms, max_bottoms = 1, 2
-    exact_tops = 1
+    operand_name = "scale"
 
-    def check(self):
-        """Refuse num_axes below -1."""
-        if self.param.scale_param.num_axes < -1:
-            self.fail(f"num_axes is {self.param.scale_param.num_axes}; give -1 (all axes from 'axis' on) or more")
-
-    def scale_shape(self, bottom_shapes):
-        """Return the shape of the factors."""
-        param, shape = self.param.scale_param, tuple(bottom_shapes[0])
-        if len(bottom_shapes) > 1:
-            return tuple(bottom_shapes[1])
-        if param.num_axes == 0:
-            return ()
-        axis = canonical_axis(param.axis, len(shape), "the bottom", self.fail)
-        if axis + param.num_axes > len(shape):
-            self.fail(f"axis {axis} and num_axes {param.num_axes} reach beyond the {len(shape)} axes of the bottom "
-                      f"{list(shape)}")
-        return shape[axis:] if param.num_axes == -1 else shape[axis:axis + param.num_axes]
-
-    def _sizes(self, shape, scale):
-        """Return (outer, length, inner): how the factors lie along the bottom."""
-        axis = canonical_axis(self.param.scale_param.axis, len(shape), "the bottom", self.fail) if scale else 0
-        if tuple(shape[axis:axis + len(scale)]) != tuple(scale):
-            self.fail(f"the factors {list(scale)} do not fit the bottom {list(shape)} from axis {axis} on, where it "
-                      f"has {list(shape[axis:axis + len(scale)])}")
-        return math.prod(shape[:axis]), math.prod(scale), math.prod(shape[axis + len(scale):])
-
-    def top_shapes(self, bottom_shapes):
-        """Return the bottom's shape."""
-        self._sizes(tuple(bottom_shapes[0]), self.scale_shape(bottom_shapes))
-        return [tuple(bottom_shapes[0])]
+    def own_param(self):
+        """Return scale_param."""
+        return self.param.scale_param
 
     def param_shapes(self, bottom_shapes):
         """Return the shapes of the factors (unless they are a bottom) and of the bias (if any)."""
         count = int(len(bottom_shapes) == 1) + int(self.param.scale_param.bias_term)
-        return [self.scale_shape(bottom_shapes)] * count
+        return [self.operand_shape(bottom_shapes)] * count
 
     def param_fillers(self):
         """Return the fillers of factors and bias."""
@@ -75,15 +44,6 @@ class Scale(Layer):
         super().setup(bottom, top)
         self.kept = None  # a copy of x when working in place
 
-    def reshape(self, bottom, top):
-        """Shape the top; the parameters keep their shape and must fit."""
-        shape = bottom[0].shape
-        self.sizes = self._sizes(shape, self._factors(bottom).shape)
-        top[0].reshape(shape)
-
-    def _factors(self, bottom):
-        return bottom[1] if len(bottom) > 1 else self.blobs[0]
-
     def forward(self, bottom, top):
         """Multiply and add."""
         x, y = bottom[0].data.reshape(-1), top[0].data.reshape(-1)
@@ -92,31 +52,30 @@ class Scale(Layer):
                 self.kept = np.empty_like(x)
             self.kept[...] = x
         _, length, inner = self.sizes
-        scale = self._factors(bottom).data.reshape(-1)
+        scale = self.operand(bottom).data.reshape(-1)
         has_bias = self.param.scale_param.bias_term
         bias = self.blobs[-1].data.reshape(-1) if has_bias else scale
         parallel.run(scale_cpu, x.size, x, scale, bias, y, length, inner, has_bias)
 
     def backward(self, top, propagate_down, bottom):
         """Add to the parameters' gradients, write the bottoms'."""
-        outer, length, inner = self.sizes
         dy = top[0].diff.reshape(-1)
-        given = len(bottom) > 1
         if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
-            total = np.empty(length)
-            parallel.run(scale_total_cpu, length, dy, dy, False, outer, length, inner, total, work=dy.size)
-            self.blobs[-1].diff.reshape(-1)[...] += total
-        if propagate_down[1] if given else self.param_propagate_down[0]:
+            self.blobs[-1].diff.reshape(-1)[...] += self._total(dy, dy, False)
+        if self.wants_operand_gradient(propagate_down):
             x = self.kept if self._in_place(bottom, top) else bottom[0].data.reshape(-1)
-            total = np.empty(length)
-            parallel.run(scale_total_cpu, length, dy, x, True, outer, length, inner, total, work=dy.size)
-            if given:
-                bottom[1].diff.reshape(-1)[...] = total
-            else:
-                self.blobs[0].diff.reshape(-1)[...] += total
+            self.give_operand_gradient(bottom, self._total(dy, x, True))
         if propagate_down[0]:
-            scale = self._factors(bottom).data.reshape(-1)
+            _, length, inner = self.sizes
+            scale = self.operand(bottom).data.reshape(-1)
             parallel.run(scale_cpu, dy.size, dy, scale, scale, bottom[0].diff.reshape(-1), length, inner, False)
+
+    def _total(self, dy, x, times):
+        """Return the sums over outer and inner positions of dy * x, or of dy alone; float64, one a factor."""
+        outer, length, inner = self.sizes
+        total = np.empty(length)
+        parallel.run(scale_total_cpu, length, dy, x, times, outer, length, inner, total, work=dy.size)
+        return total
 
     @staticmethod
     def _in_place(bottom, top):

@@ -7,7 +7,6 @@ from layers.core.cpu import parallel
 from layers.core.cpu.softmax import softmax_backward_cpu, softmax_cpu, units
 from layers.core.loss import split_axes
 from layers.core.neuron import Neuron
-from netspec.geometry import canonical_axis
 
 
 class Softmax(Neuron):
@@ -15,21 +14,22 @@ class Softmax(Neuron):
 
     def top_shapes(self, bottom_shapes):
         """Return the bottom's shape."""
-        self._axis(len(bottom_shapes[0]))
+        self.axis(len(bottom_shapes[0]))
         return super().top_shapes(bottom_shapes)
 
-    def _axis(self, num_axes):
-        return canonical_axis(self.param.softmax_param.axis, num_axes, "the bottom", self.fail)
+    def axis(self, num_axes):
+        """Return the classes' axis, counted from the front."""
+        return self.canonical_axis(self.param.softmax_param.axis, num_axes)
 
     def forward(self, bottom, top):
         """Compute the probabilities."""
-        outer, channels, inner = split_axes(bottom[0].shape, self._axis(bottom[0].num_axes))
+        outer, channels, inner = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
         parallel.run(softmax_cpu, units(outer, inner), bottom[0].data.reshape(-1), top[0].data.reshape(-1), channels,
                      inner, work=bottom[0].count)
 
     def backward(self, top, propagate_down, bottom):
         """Compute the scores' gradient."""
         if propagate_down[0]:
-            outer, channels, inner = split_axes(bottom[0].shape, self._axis(bottom[0].num_axes))
+            outer, channels, inner = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
             parallel.run(softmax_backward_cpu, units(outer, inner), top[0].data.reshape(-1), top[0].diff.reshape(-1),
                          bottom[0].diff.reshape(-1), channels, inner, work=bottom[0].count)

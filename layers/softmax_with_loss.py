@@ -23,7 +23,6 @@ from layers.core.blob import Blob
 from layers.core.cpu import parallel
 from layers.core.cpu.softmax import BLOCK, block_of, softmax_cpu, units
 from layers.core.loss import VALID, LossLayer, bad_label, normalization, normalizer, split_axes
-from netspec.geometry import canonical_axis
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # FLT_MIN
 
@@ -41,13 +40,14 @@ class SoftmaxWithLoss(LossLayer):
         self.prob = Blob((), f"{self.name} probabilities", self.dtype)
         self.valid = 0
 
-    def _axis(self, num_axes):
-        return canonical_axis(self.param.softmax_param.axis, num_axes, self.called(0), self.fail)
+    def axis(self, num_axes):
+        """Return the classes' axis, counted from the front."""
+        return self.canonical_axis(self.param.softmax_param.axis, num_axes)
 
     def top_shapes(self, bottom_shapes):
         """Return one value, and the scores' shape for the probabilities."""
         scores, labels = tuple(bottom_shapes[0]), tuple(bottom_shapes[1])
-        axis = self._axis(len(scores))
+        axis = self.axis(len(scores))
         self.check_first_axis((scores, labels))
         outer, _, inner = split_axes(scores, axis)
         if math.prod(labels) != outer * inner:
@@ -64,7 +64,7 @@ class SoftmaxWithLoss(LossLayer):
 
     def forward(self, bottom, top):
         """Compute probabilities and loss."""
-        axis = self._axis(bottom[0].num_axes)
+        axis = self.axis(bottom[0].num_axes)
         outer, channels, inner = split_axes(bottom[0].shape, axis)
         count = units(outer, inner)
         prob, labels = self.prob.data.reshape(-1), bottom[1].data.reshape(-1)
@@ -82,7 +82,7 @@ class SoftmaxWithLoss(LossLayer):
         """Write the scores' gradient."""
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            outer, channels, inner = split_axes(bottom[0].shape, self._axis(bottom[0].num_axes))
+            outer, channels, inner = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
             scale = float(top[0].diff) / normalizer(self.mode, outer, inner, self.valid)
             parallel.run(softmax_loss_backward_cpu, units(outer, inner), self.prob.data.reshape(-1),
                          bottom[1].data.reshape(-1), bottom[0].diff.reshape(-1), channels, inner,

@@ -24,8 +24,6 @@ class Split(Layer):
     def reshape(self, bottom, top):
         """Let the tops look at the bottom's values."""
         for blob in top:
-            if blob is bottom[0]:
-                self.fail(f"cannot work in place: top '{blob.name}' is its bottom; give the top a name of its own")
             blob.reshape(bottom[0].shape)
             blob.share_data(bottom[0])
 

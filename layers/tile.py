@@ -8,7 +8,6 @@ import math
 import numpy as np
 
 from layers.core.layer import Layer
-from netspec.geometry import canonical_axis
 
 
 class Tile(Layer):
@@ -24,11 +23,11 @@ class Tile(Layer):
     def top_shapes(self, bottom_shapes):
         """Return the bottom's shape, longer along the axis."""
         shape = tuple(bottom_shapes[0])
-        axis = canonical_axis(self.param.tile_param.axis, len(shape), "the bottom", self.fail)
+        axis = self.canonical_axis(self.param.tile_param.axis, len(shape))
         return [shape[:axis] + (shape[axis] * self.param.tile_param.tiles,) + shape[axis + 1:]]
 
     def _sizes(self, shape):
-        axis = canonical_axis(self.param.tile_param.axis, len(shape), "the bottom", self.fail)
+        axis = self.canonical_axis(self.param.tile_param.axis, len(shape))
         return math.prod(shape[:axis]), math.prod(shape[axis:])
 
     def forward(self, bottom, top):

@@ -63,8 +63,8 @@ class DataSet:
         keys = {**keys, "seed": SEED, **(params or {})}
         for key in data:
             if key not in keys:
-                raise Error(f"{layer} has no parameter '{key}' in its {split} net{nearest(key, keys)}; "
-                            f"it takes {', '.join(keys)}")
+                raise UnknownName(f"{layer} has no parameter '{key}' in its {split} net{nearest(key, keys)}; "
+                                  f"it takes {', '.join(keys)}")
         values = L.Python(module=self.module, layer=layer, param_str=str({**keys, **data}), ntop=len(tops))
         for name, top in zip(tops, values):
             n[name] = top

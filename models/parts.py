@@ -26,6 +26,12 @@ def max_pool(n, name, bottom, kernel_size=2, stride=2):
     return n[name]
 
 
+def halved(n, name, bottom):
+    """Add the image at half its size: the mean of every 2x2 pixels."""
+    n[name] = L.Pooling(bottom, pool=P.Pooling.AVE, kernel_size=2, stride=2)
+    return n[name]
+
+
 def dropout(n, name, bottom, deploy, ratio=0.5):
     """Add dropout in place; a deploy net has none."""
     if deploy:

@@ -8,14 +8,9 @@ import contextlib
 
 import numpy as np
 
-from netspec.bilinear import bilinear_kernel
+from netspec.bilinear import fill_upsampling
 from netspec.errors import Error
 from netspec.weights import read_weights
-
-
-def upsample_filt(size):
-    """Return the `size` x `size` bilinear kernel (the published code's name for it)."""
-    return bilinear_kernel(size)
 
 
 def interp(net, names=None):
@@ -29,16 +24,8 @@ def interp(net, names=None):
     lines = []
     for name in names:
         data = net.params[name][0].data
-        outputs, inputs, height, width = data.shape
-        if outputs != inputs and inputs != 1:
-            raise Error(f"layer '{name}': bilinear interpolation maps each channel to itself, but the kernel's shape "
-                        f"is {data.shape}; give as many outputs as inputs")
-        if height != width:
-            raise Error(f"layer '{name}': bilinear interpolation needs a square kernel, not {height} x {width}")
-        data[...] = 0
-        channels = np.arange(outputs)
-        data[channels, channels if inputs > 1 else 0] = bilinear_kernel(height)
-        lines.append(f"bilinear interpolation: {name} {height}x{width}, {outputs} channels")
+        fill_upsampling(data, name)
+        lines.append(f"bilinear interpolation: {name} {data.shape[2]}x{data.shape[3]}, {data.shape[0]} channels")
     return lines
 
 

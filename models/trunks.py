@@ -59,7 +59,7 @@ def alexnet(n, bottom, deploy=False, pad=100):
 
 
 def squeezenet(n, bottom, deploy=False, pad=3, param=None):
-    """Add SqueezeNet v1.0 up to drop9, with the layer names of its ImageNet weights; returns drop9, at stride 16.
+    """Add SqueezeNet v1.0 up to drop9, with the layer names of its ImageNet weights; returns drop9, at stride 16 of bottom.
 
     Blobs for skips: ``fire4/concat`` at stride 4, ``fire8/concat`` at stride 8. The first convolution pads by `pad`
     (3 is the least that covers every image; the classifier has 0); `param` are its layers' rate and decay factors.

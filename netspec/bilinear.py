@@ -18,3 +18,28 @@ def bilinear_kernel(size):
     centre = factor - 1 if size % 2 else factor - 0.5
     ramp = 1 - np.abs(np.arange(size) - centre) / factor
     return np.outer(ramp, ramp)
+
+
+def why_no_upsampling(shape):
+    """Return why a Deconvolution's weights of this shape cannot hold upsampling kernels; "" when they can."""
+    if len(shape) != 4:
+        return f"its weights are {list(shape)}; upsampling kernels have 4 axes"
+    if shape[2] != shape[3]:
+        return f"its kernel is {shape[2]} x {shape[3]}; a bilinear one has equal sides"
+    if shape[1] not in (1, shape[0]):
+        return f"it has {shape[0]} inputs and {shape[1]} outputs; upsampling needs as many, or one a group"
+    return ""
+
+
+def fill_upsampling(weights, layer):
+    """Write bilinear kernels into the array `weights`, so that each channel is interpolated from itself.
+
+    The shape is (channels, channels, k, k), of which the diagonal is filled and the rest set to zero, or (channels, 1,
+    k, k); another one is refused with the name `layer`.
+    """
+    why = why_no_upsampling(weights.shape)
+    if why:
+        raise Error(f"layer '{layer}': {why}")
+    channels = np.arange(weights.shape[0])
+    weights[...] = 0
+    weights[channels, channels if weights.shape[1] > 1 else 0] = bilinear_kernel(weights.shape[2])

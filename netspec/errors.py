@@ -32,6 +32,15 @@ def nearest(name, names):
     return f"; did you mean '{folded[close[0]]}'?" if close else ""
 
 
+def let_imports_be_interrupted():
+    """Let Ctrl-C end a command silently while its modules are being imported, before `run_door` can see to it.
+
+    For the packages that hold doors: `python -m` imports the package first, and only then is sys.argv[0] still "-m".
+    """
+    if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run_door(main, argv=None):
     """Run a command and turn the user's mistakes into one line on stderr; return its exit code.
 
@@ -39,6 +48,8 @@ def run_door(main, argv=None):
     unknown name (argparse also uses 2); 130 after Ctrl-C.
     """
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = main(argv)
         sys.stdout.flush()
         return code

@@ -44,8 +44,7 @@ def read_text(path):
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Error(f"'{path}' is not a text file: byte {error.start} is 0x{data[error.start]:02x}; "
-                    "a binary .caffemodel is given where a .prototxt is expected?") from None
+        raise Error(f"'{path}' is not a text file (UTF-8): byte {error.start} is 0x{data[error.start]:02x}") from None
 
 
 @contextlib.contextmanager

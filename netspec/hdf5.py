@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 
 import h5py
 import numpy as np
@@ -58,7 +59,9 @@ def write_file(path):
         except Error:
             raise
         except (OSError, RuntimeError, ValueError, TypeError) as error:  # a full disk is any of these to h5py
-            raise Error(f"cannot write '{path}': {' '.join(str(error).split())}") from None
+            number = re.search(r"errno = (\d+)|Errno (\d+)", str(error))
+            why = os.strerror(int(number[1] or number[2])) if number else " ".join(str(error).split())
+            raise Error(f"cannot write '{path}': {why}") from None
 
 
 class Values:

@@ -1,14 +1,13 @@
 """Make prototxts from the recipes in models/: `python -m netspec.make fcn8s > models/fcn8s/train.prototxt`."""
 
 import argparse
-import ast
 import importlib
 import sys
 
-from netspec import files, text
+from netspec import files, recipes, text
 from netspec.errors import Error, UnknownName, nearest, run_door
+from netspec.options import key_values
 
-FOLDER = files.ROOT / "models"
 EXAMPLES = """examples:
   python -m netspec.make --list
   python -m netspec.make fcn8s > models/fcn8s/train.prototxt
@@ -35,23 +34,9 @@ def main(argv=None):
             parser.error("--list and --all take no model and no other option")
         return list_models() if options.list else write_all()
     if not options.name:
-        parser.error(f"which model? one of {', '.join(models())}")
-    sys.stdout.write(make(options.name, options.split, options.classes, read_data(options.data)))
+        parser.error(f"which model? one of {', '.join(recipes.names())}")
+    sys.stdout.write(make(options.name, options.split, options.classes, key_values(options.data)))
     return 0
-
-
-def models():
-    """Return the names of all models: the folders of models/ that hold a net.py."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/net.py"))
-
-
-def find(name):
-    """Return the folder name for `name`, which may be a published one (voc-fcn8s, nyud-fcn32s-color-hha)."""
-    names = models()
-    folded = name.lower().replace("-", "_").removeprefix("voc_")
-    if folded not in names:
-        raise UnknownName(f"unknown model '{name}'{nearest(folded, names)}; models: {', '.join(names)}")
-    return folded
 
 
 def recipe(name):
@@ -69,7 +54,7 @@ def make(name, split=None, classes=None, data=None):
     Parameters
     ----------
     name : str
-        A model, see `models`.
+        A model, see `recipes.find`.
     split : str
         One of the model's SPLITS (the first when None), or "solver".
     classes : int
@@ -77,7 +62,7 @@ def make(name, split=None, classes=None, data=None):
     data : dict
         Parameters of the data layer to set.
     """
-    name = find(name)
+    name = recipes.find(name)
     module = recipe(name)
     splits = (*module.SPLITS, "solver")
     split = split or splits[0]
@@ -87,50 +72,33 @@ def make(name, split=None, classes=None, data=None):
         if classes is not None or data:
             raise Error("a solver has no classes and no data layer; choose another --split")
         return text.dump(module.solver())
-    options = {"data": data or {}}
+    fields = {"data": data or {}}
     if classes is not None:
-        options["classes"] = classes
-    return text.dump(module.net(split, **options))
-
-
-def read_data(settings):
-    """Return a dict of ``KEY=VALUE`` strings; a value is a Python literal (a tuple, a number) or else a string."""
-    data = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise Error(f"--data {setting}: expected KEY=VALUE, such as voc_dir=/data/VOC2011")
-        try:
-            data[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            data[key] = value
-    return data
+        fields["classes"] = classes
+    return text.dump(module.net(split, **fields))
 
 
 def list_models():
     """Print a table of name, what it is, splits."""
-    names = models()
-    recipes = [recipe(name) for name in names]
-    wide = max(map(len, names))
-    splits = [" ".join((*module.SPLITS, "solver")) for module in recipes]
-    widest = max(map(len, splits))
-    for name, say, module in zip(names, splits, recipes):
-        print(f"{name:{wide}}  {say:{widest}}  {module.DESCRIPTION}")
+    rows = [(name, " ".join((*recipe(name).SPLITS, "solver")), recipe(name).DESCRIPTION) for name in recipes.names()]
+    wide, wider = (max(map(len, column)) for column in list(zip(*rows))[:2])
+    for name, splits, description in rows:
+        print(f"{name:{wide}}  {splits:{wider}}  {description}")
     return 0
 
 
 def write_all():
     """Write <split>.prototxt and solver.prototxt of every model, each file only when it changes."""
     written = 0
-    for name in models():
+    for name in recipes.names():
         for split in (*recipe(name).SPLITS, "solver"):
-            path = FOLDER / name / f"{split}.prototxt"
+            path = recipes.FOLDER / name / f"{split}.prototxt"
             content = f"# Made by `python -m netspec.make {name} --split {split}`; change net.py instead.\n"
             content += make(name, split)
             if not path.exists() or path.read_text(encoding="utf-8") != content:
                 files.write_text(path, content)
                 written += 1
-    print(f"{len(models())} models, {written} files changed", file=sys.stderr)
+    print(f"{len(recipes.names())} models, {written} files changed", file=sys.stderr)
     return 0
 
 

@@ -19,9 +19,10 @@ import math
 import sys
 from fractions import Fraction
 
-from netspec import caffe_pb2, geometry, graph, text
+from netspec import caffe_pb2, geometry, graph, recipes, text
 from netspec.coord_map import PASS_THROUGH_LAYERS
 from netspec.errors import Error, UnknownName, nearest, run_door
+from netspec.options import named_shapes
 
 CHANNELS = {"data": 3, "color": 3, "hha": 3, "depth": 1, "label": 1, "sem": 1, "geo": 1}  # of the FCN data layers' tops
 SIZE = (500, 500)  # an image of PASCAL VOC, unless --input says otherwise
@@ -253,33 +254,20 @@ def numbers(values):
     return shown[0] if len(set(shown)) == 1 else "x".join(shown)
 
 
-def read_inputs(settings):
-    """Return {name: shape} of strings such as ``data=1,3,500,500``."""
-    inputs = {}
-    for setting in settings:
-        name, equals, shape = setting.partition("=")
-        try:
-            if not equals or not name:
-                raise ValueError
-            inputs[name] = tuple(int(size) for size in shape.replace("x", ",").split(","))
-        except ValueError:
-            raise Error(f"--input {setting}: expected NAME=SIZES, such as data=1,3,500,500") from None
-    return inputs
-
-
 def main(argv=None):
     """Print what a net measures."""
     parser = argparse.ArgumentParser(
         prog="python -m netspec.measure", description="Shapes, parameters, MACs and receptive fields of a net.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("net", metavar="FILE", help="prototxt")
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=SIZES",
+    parser.add_argument("net", metavar="NET", help="prototxt, its folder, or the name of a model")
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE",
                         help="shape of a data layer's top, such as data=1,3,500,500; may be repeated")
     parser.add_argument("--blob", metavar="NAME", help="only this blob")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], default="TEST", help="for include rules (default: TEST)")
     options = parser.parse_args(argv)
-    rows = measure(text.read_net(options.net), read_inputs(options.input), getattr(caffe_pb2, options.phase),
-                   places=text.layer_places(options.net))
+    path = recipes.find_net(options.net, ("deploy", "val", "test", "train", "trainval"))
+    rows = measure(text.read_net(path), named_shapes(options.input), getattr(caffe_pb2, options.phase),
+                   places=text.layer_places(path))
     if options.blob is None:
         print("\n".join(table(rows)))
         return 0

@@ -13,22 +13,16 @@ Caffe, a blob that layers change in place holds what the last of them wrote.
 
 import argparse
 import collections
-import os
 import sys
-import tempfile
-import zipfile
 
-import h5py
 import numpy as np
 
-from data import transform
-from netspec import caffe_pb2, files, hdf5, text
-from netspec.errors import Error, PathError, UnknownName, nearest, run_door
-from solvers import nets, pictures
-
-Difference = collections.namedtuple("Difference", "blob shape absolute relative largest note layers departs")
-Difference.__doc__ = """One blob's difference: largest absolute one, the same relative to the largest absolute reference
-value (`largest`), a note, the layers that write the blob, and whether it departs beyond the tolerance."""
+from data import pictures, transform
+from netspec import caffe_pb2, files
+from netspec.errors import Error, UnknownName, nearest, run_door
+from netspec.options import named_shapes, three_numbers
+from solvers import data_layers, nets, opencv, stand_ins
+from solvers.dumps import Dump, check_ending, write_dump
 
 
 def main(argv=None):
@@ -38,6 +32,8 @@ def main(argv=None):
         raise UnknownName("nothing to do: give --against DUMP.npz|DUMP.h5|opencv or --dump FILE")
     if not 0 <= options.tolerance < float("inf"):
         raise UnknownName(f"--tolerance must be 0 or more, got {options.tolerance}")
+    if options.dump:
+        check_ending(options.dump)
     phase = caffe_pb2.Phase.Value(options.phase.upper())
     path = nets.find(options.net, ("deploy", "val", "test"))
     weights = files.find(options.weights, what="weights")
@@ -47,11 +43,11 @@ def main(argv=None):
     given, picture = reference, {}
     if _is_dump(options.input):
         given = Dump(files.find(options.input, what="input"))
-    message = _with_inputs(nets.read(path, phase), given, nets.input_shapes(options.shape))
+    message = _with_inputs(nets.read(path, phase), given, named_shapes(options.shape, "--shape"))
     if options.input and given is reference:
         message, picture = _picture(message, options, path)
     if options.against == "opencv":
-        message = nets.without_judges(message)
+        message = stand_ins.without_judges(message)
     net = nets.open_net(message, path, phase, weights)
     if options.end and options.end not in net.layer_names:
         raise UnknownName(f"net '{path}' has no layer '{options.end}'{nearest(options.end, net.layer_names)}; "
@@ -65,7 +61,7 @@ def main(argv=None):
     net.forward(end=end)
     made = made_by(net, end)
     if options.against == "opencv":
-        reference = opencv_blobs(message, net, made)
+        reference = opencv.blobs_of(message, net, made)
     if options.dump:
         write_dump(options.dump, {name: net.blobs[name].data for name in made})
         print(f"wrote     {options.dump}: {len(made)} blobs")
@@ -129,130 +125,6 @@ def made_by(net, end=None):
     return made
 
 
-def _largest(values):
-    return float(np.abs(values).max()) if values.size else 0.0
-
-
-def _deviation(ours, theirs):
-    # The largest |ours - theirs|; equal infinities and NaNs in the same places are equal, others infinitely apart.
-    ours, theirs = np.asarray(ours, np.float64).reshape(-1), np.asarray(theirs, np.float64).reshape(-1)
-    odd = ~(np.isfinite(ours) & np.isfinite(theirs))
-    if not odd.any():
-        return _largest(ours - theirs)
-    if not np.array_equal(ours[odd], theirs[odd], equal_nan=True):
-        return float("inf")
-    return _largest(ours[~odd] - theirs[~odd])
-
-
-class Dump:
-    """The blobs that an engine wrote to a file; arrays are read when they are compared.
-
-    `names` lists the blobs that it knows something of.
-    """
-
-    def __init__(self, path):
-        self.path = path
-        if not os.path.isfile(path):
-            raise PathError(f"dump '{path}' is not a file")
-        self._arrays, self._get = (self._open_hdf5 if hdf5.is_hdf5(path) else self._open_npz)(path)
-        self._sort()
-
-    @classmethod
-    def of(cls, arrays):
-        """Return the dump that holds `arrays` (name -> array)."""
-        dump = cls.__new__(cls)
-        dump.path, dump._arrays, dump._get = "memory", arrays, arrays.__getitem__
-        dump._sort()
-        return dump
-
-    def _open_npz(self, path):
-        try:
-            archive = np.load(path, allow_pickle=False)
-            names = list(archive.files)
-        except Exception as error:  # zipfile raises NotImplementedError, struct.error and more on damaged files
-            if isinstance(error, MemoryError) or getattr(error, "errno", None):
-                raise
-            raise Error(f"'{path}' is neither an .npz nor an HDF5 file, or it is damaged") from None
-        return names, archive.__getitem__
-
-    def _open_hdf5(self, path):
-        file = hdf5.open_file(path)
-        with hdf5.errors_of(path):
-            found = {}
-            file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-
-        def get(name):
-            dataset = found[name]
-            stored = dataset.id.get_storage_size()
-            if dataset.size and dataset.size * dataset.dtype.itemsize > hdf5.DENSEST * stored:
-                raise Error(f"shape {list(dataset.shape)}, but {stored} bytes are stored")
-            return dataset[()]
-
-        return found, get
-
-    def _sort(self):
-        # {blob: {"full" | "index" | "sample" | "moments": key}}
-        self._known = collections.OrderedDict()
-        for key in self._arrays:
-            kind, slash, rest = key.partition("/")
-            if not slash or kind not in ("full", "index", "sample", "moments"):
-                kind, rest = "full", key
-            if rest.startswith(("blob_diff/", "param_diff/")):
-                continue
-            self._known.setdefault(rest.removeprefix("blob/"), {})[kind] = key
-        self.names = [name for name, kinds in self._known.items() if kinds.keys() != {"moments"}]
-
-    def array(self, name):
-        """Return the whole blob `name`, or None when the file does not hold it whole."""
-        key = self._known.get(name, {}).get("full")
-        return None if key is None else self._numbers(key)
-
-    def _numbers(self, key):
-        try:
-            array = np.asarray(self._get(key))
-        except MemoryError:
-            raise
-        except Exception as error:  # as above
-            raise Error(f"cannot read '{key}' of '{self.path}': {' '.join(str(error).split())}") from None
-        if array.dtype.kind not in "fiub":
-            raise Error(f"'{key}' of '{self.path}' holds {array.dtype}, not numbers")
-        return array
-
-    def difference(self, name, ours, layers, tolerance):
-        """Return the `Difference` of the blob `name`, which is `ours` here and was written by `layers`."""
-        keys = self._known[name]
-        if "full" in keys:
-            theirs = self._numbers(keys["full"])
-            if ours.shape != theirs.shape and ours.size != theirs.size:
-                note = f"shape {list(theirs.shape)} in the dump"
-                return Difference(name, ours.shape, float("inf"), float("inf"), _largest(theirs), note, layers, True)
-            absolute, largest = _deviation(ours, theirs), _largest(theirs[np.isfinite(theirs)])
-            note = "" if ours.shape == theirs.shape else f"shape {list(theirs.shape)} in the dump"
-        else:
-            if "index" not in keys or "sample" not in keys:
-                raise Error(f"'{self.path}': blob '{name}' has only {' and '.join(sorted(keys))}; a sampled blob needs "
-                            "index and sample")
-            index, theirs = self._numbers(keys["index"]).reshape(-1), self._numbers(keys["sample"]).reshape(-1)
-            if index.size != theirs.size or index.dtype.kind not in "ui":
-                raise Error(f"'{self.path}': blob '{name}' has {index.size} indices ({index.dtype}) for {theirs.size} "
-                            "values")
-            if index.size and (index.min() < 0 or index.max() >= ours.size):
-                note = f"smaller than the dump's: it has index {index.max()}"
-                return Difference(name, ours.shape, float("inf"), float("inf"), _largest(theirs), note, layers, True)
-            absolute = _deviation(ours.reshape(-1)[index], theirs)
-            largest, note = _largest(theirs[np.isfinite(theirs)]), f"{index.size} of {ours.size} values"
-            if "moments" in keys:
-                # What the sample does not see, the mean and the spread do.
-                values = ours.astype(np.float64)
-                moments = self._numbers(keys["moments"]).reshape(-1)[:2]
-                absolute = max(absolute, _deviation([values.mean(), values.std()][:moments.size], moments))
-                note += ", mean and spread"
-        # A reference of zeros has no scale: its difference is taken as it is.
-        relative = absolute / largest if largest else absolute
-        departs = not relative <= tolerance or note.startswith("shape")
-        return Difference(name, ours.shape, absolute, relative, largest, note, layers, departs)
-
-
 def _report(differences, reference, net, options):
     known = reference.names
     absent = [name for name in known if name not in net.blobs]
@@ -293,17 +165,18 @@ def _is_dump(path):
 def _with_inputs(message, given, shapes):
     # Input layers, shaped as what is going to be fed, in the place of data layers.
     wanted = dict(shapes)
-    tops = [top for layer in message.layer if layer.type == "Input" or nets.brings_data(layer) for top in layer.top]
+    tops = [top for layer in message.layer if layer.type == "Input" or data_layers.brings_data(layer)
+            for top in layer.top]
     for top in tops:
         array = given.array(top) if given else None
         if array is not None:
             wanted[top] = tuple(array.shape)
-    return nets.without_data(message, wanted)
+    return stand_ins.without_data(message, wanted)
 
 
 def _picture(message, options, path):
-    mean = nets.three_numbers(options.mean) if options.mean else nets.mean_beside(path)[0] or transform.VOC_MEAN
-    image = pictures.read(files.find(options.input, what="input"))
+    mean = three_numbers(options.mean) if options.mean else data_layers.mean_beside(path)[0] or transform.VOC_MEAN
+    image = pictures.read_photo(files.find(options.input, what="input"))
     data = transform.preprocess(image, mean)[None]
     colour = [top for layer in message.layer if layer.type == "Input" for top, shape in zip(
         layer.top, list(layer.input_param.shape) * (len(layer.top) if len(layer.input_param.shape) == 1 else 1))
@@ -311,7 +184,7 @@ def _picture(message, options, path):
     if len(colour) != 1:
         raise Error(f"'{options.input}' is a picture, but the net has {len(colour)} inputs of 3 channels; "
                     "give an .npz file with the input blobs")
-    return nets.without_data(message, {colour[0]: data.shape}), {colour[0]: data}
+    return stand_ins.without_data(message, {colour[0]: data.shape}), {colour[0]: data}
 
 
 def feed(net, given=None, picture=None, seed=1337):
@@ -341,83 +214,6 @@ def feed(net, given=None, picture=None, seed=1337):
         said.append(f"{name} {'x'.join(map(str, blob.shape))} ({source})")
     net.reshape()
     return ", ".join(said)
-
-
-# --- output ----------------------------------------------------------------------------------------------------------
-
-
-def write_dump(path, arrays):
-    """Write {name: array} to an .npz file, or HDF5 when `path` ends in .h5; atomic."""
-    if hdf5.wants_hdf5(path):
-        with hdf5.write_file(path) as file:
-            for name, array in arrays.items():
-                if any(other.startswith(name + "/") for other in arrays):
-                    raise Error(f"HDF5 cannot hold '{name}' as an array and as a folder of others; write an .npz file")
-                file.create_dataset(name, data=array)
-    elif path.lower().endswith(".npz"):
-        with files.atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            # By hand, since numpy.savez takes names as keywords and blobs may be called "file".
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.ascontiguousarray(array).reshape(np.shape(array)),
-                                              allow_pickle=False)
-    else:
-        raise UnknownName(f"--dump writes .npz or .h5 files, not '{path}'")
-
-
-# --- OpenCV ----------------------------------------------------------------------------------------------------------
-
-
-def opencv_blobs(message, net, made):
-    """Let OpenCV's Caffe importer run the same net on the same inputs; return the `Dump` of what it computed.
-
-    `made` maps blobs to the layers that write them, as `made_by` returns.
-    """
-    cv2 = _opencv()
-    blobs = {}
-    with tempfile.TemporaryDirectory(prefix="deepjet-") as folder:
-        prototxt, caffemodel = os.path.join(folder, "deploy.prototxt"), os.path.join(folder, "weights.caffemodel")
-        plain = caffe_pb2.NetParameter()
-        plain.CopyFrom(message)
-        plain.ClearField("state")  # OpenCV's own schema may not know what it does not need
-        with open(prototxt, "w", encoding="utf-8") as file:
-            file.write(text.dump(plain))
-        nets.save(caffemodel, message, net.params)
-        try:
-            engine = cv2.dnn.readNetFromCaffe(prototxt, caffemodel)
-            engine.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
-            engine.enableFusion(False)  # a fused layer has no output of its own
-            if hasattr(engine, "enableWinograd"):
-                engine.enableWinograd(False)  # it is quicker and less exact
-            for name in net.inputs:
-                engine.setInput(net.blobs[name].data, name)
-            there = set(engine.getLayerNames())
-            wanted = {}
-            for blob, layers in made.items():
-                # OpenCV names a layer after its first top, but one that works in place keeps its own name.
-                names = [layers[-1]] if len(layers) > 1 else [blob, layers[-1]]
-                name = next((name for name in names if name in there), None)
-                if name and blob not in net.inputs:
-                    wanted[blob] = name
-            outputs = engine.forward(list(wanted.values()))
-        except cv2.error as error:
-            raise Error(f"OpenCV {cv2.__version__} cannot run this net: {' '.join(str(error).split())}") from None
-    for blob, output in zip(wanted, outputs):
-        output = output[0] if isinstance(output, (tuple, list)) else output
-        blobs[blob] = np.array(output)
-    return Dump.of(blobs)
-
-
-def _opencv():
-    try:
-        import cv2
-    except ImportError:
-        raise Error("--against opencv needs OpenCV 4, which is not installed: "
-                    "pip install 'opencv-python-headless<5'") from None
-    if not hasattr(getattr(cv2, "dnn", None), "readNetFromCaffe") or int(cv2.__version__.split(".")[0]) >= 5:
-        raise Error(f"--against opencv needs OpenCV 4; version {cv2.__version__} has no Caffe importer any more: "
-                    "pip install 'opencv-python-headless<5'")
-    return cv2
 
 
 if __name__ == "__main__":

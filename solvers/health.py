@@ -59,6 +59,14 @@ def bad_parameter(net):
     return None
 
 
+def first_bad(net):
+    """Return the name of the first blob, then parameter, that holds a NaN or an infinity; None if none does."""
+    for name, blob in net.blobs.items():
+        if not is_finite(blob.data):
+            return f"blob '{name}'"
+    return bad_parameter(net)
+
+
 # --- can it learn ----------------------------------------------------------------------------------------------------
 
 

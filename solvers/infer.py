@@ -13,10 +13,11 @@ import sys
 import numpy as np
 from PIL import Image
 
-from data import colors, transform
+from data import colors, pictures, transform
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
-from solvers import nets, pictures
+from netspec.options import three_numbers
+from solvers import data_layers, memory, nets, predictions, stand_ins
 
 
 def main(argv=None):
@@ -26,7 +27,7 @@ def main(argv=None):
     mean = _mean(options.mean, path)
     paths = pictures.find_all(options.images)
     targets = _targets(paths, options.out)
-    message = nets.without_judges(nets.without_data(nets.read(path)))
+    message = stand_ins.without_judges(stand_ins.without_data(nets.read(path)))
     net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"))
     segment = Segmenter(net, mean, options.score)
     given = files.read_text(options.names).split("\n") if options.names else None
@@ -34,7 +35,7 @@ def main(argv=None):
     failed = 0
     for picture in nets.progress(paths, "infer", "image"):
         try:
-            image = pictures.read(picture)
+            image = pictures.read_photo(picture)
             scores = segment.scores(image)
             label = segment.label(scores)
             written = _write(targets[picture], image, label, scores if options.npy else None, options.overlay)
@@ -72,8 +73,8 @@ def _parser():
 
 def _mean(option, path):
     if option:
-        return nets.three_numbers(option)
-    mean, where = nets.mean_beside(path)
+        return three_numbers(option)
+    mean, where = data_layers.mean_beside(path)
     if mean is None:
         mean, where = transform.VOC_MEAN, "PASCAL VOC's"
     print(f"mean (blue, green, red): {', '.join(f'{value:g}' for value in mean)} ({where})", file=sys.stderr)
@@ -155,14 +156,12 @@ class Segmenter:
         """Return the class of highest score of every pixel, (H, W) uint8."""
         if scores.shape[0] > 256:
             raise Error(f"{scores.shape[0]} classes do not fit into a palette of 256 colours")
-        if np.isnan(scores).any():
-            raise Error(f"'{self.score}' holds NaN; the weights are damaged or training has diverged")
-        return scores.argmax(axis=0).astype(np.uint8)
+        return predictions.predict(scores[None], self.score)[0]
 
     def _refuse_too_large(self, image):
         # Blobs take their memory when they are touched: what they will take is known now, before it is gone.
         need = sum(blob.count for blob in self.net.blobs.values()) * self.net.dtype.itemsize
-        free = pictures.free_memory()
+        free = memory.free_memory()
         if free is not None and need - self._most > free:
             raise Error(f"a picture of {image.shape[1]}x{image.shape[0]} needs about {need / 2**30:.1f} GiB for the "
                         f"net's blobs, {free / 2**30:.1f} GiB are free; make it smaller")

@@ -56,6 +56,34 @@ class Stderr(logging.Handler):
             self.handleError(record)
 
 
+class File(logging.FileHandler):
+    """Appends to a file; says once when that is no longer possible (a full disk), and the training goes on."""
+
+    def __init__(self, path):
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(Format())
+        self.failed = False
+
+    def emit(self, record):
+        """Write one line."""
+        if not self.failed:
+            super().emit(record)
+
+    def handleError(self, record):  # noqa: N802 (logging's name)
+        """Say why a line could not be written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.failed = True
+        sys.stderr.write(f"warning: cannot write to the log '{self.baseFilename}' any more: {error.strerror}\n")
+
+    def close(self):
+        """Close the file; what a full disk did not take is lost, and was said."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 _stderr = Stderr()
 
 
@@ -87,8 +115,7 @@ def number(value):
 def copied_to(path):
     """Append the log to the file `path` too, while the context lasts."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(Format())
+    handler = File(path)
     logger.addHandler(handler)
     try:
         yield

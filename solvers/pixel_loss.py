@@ -3,7 +3,7 @@
 import collections
 import math
 
-from netspec import caffe_pb2
+from layers.core.loss import normalizer, split_axes
 from solvers import log
 
 LOWEST = -math.log(2.0**-126)  # 87.3365: SoftmaxWithLoss clamps a probability at the smallest normal float
@@ -67,14 +67,7 @@ class PixelLoss:
 def _sums(net, number):
     """Return (loss summed over the pixels, pixels with a label that counts, pixels)."""
     layer, (scores, label), top = net.layers[number], net.bottom_vecs[number][:2], net.top_vecs[number]
-    param = layer.param.loss_param
     total = label.count
-    valid = int((label.data != param.ignore_label).sum()) if param.HasField("ignore_label") else total
-    axis = layer.param.softmax_param.axis
-    outer = math.prod(scores.shape[: axis if axis >= 0 else axis + scores.num_axes])
-    mode = param.normalization
-    if not param.HasField("normalization") and param.HasField("normalize"):
-        mode = caffe_pb2.LossParameter.VALID if param.normalize else caffe_pb2.LossParameter.BATCH_SIZE
-    divisor = {caffe_pb2.LossParameter.FULL: total, caffe_pb2.LossParameter.VALID: valid,
-               caffe_pb2.LossParameter.BATCH_SIZE: outer, caffe_pb2.LossParameter.NONE: 1}[mode]
-    return float(top[0].data.reshape(-1)[0]) * max(1, divisor), valid, total
+    valid = total if layer.ignore_label is None else int((label.data != layer.ignore_label).sum())
+    outer, _, inner = split_axes(scores.shape, layer.axis(scores.num_axes))
+    return float(top[0].data.reshape(-1)[0]) * normalizer(layer.mode, outer, inner, valid), valid, total

@@ -14,9 +14,9 @@ import tqdm
 
 from layers.core import filler, rng
 from layers.core.cpu import parallel
-from netspec import caffe_pb2, files, text, weights
-from netspec.errors import Error, UnknownName, nearest, run_door
-from solvers import health, log, nets, solver
+from netspec import caffe_pb2, files, recipes, text, weights
+from netspec.errors import Error, UnknownName, run_door
+from solvers import data_layers, health, log, solver
 
 EXAMPLES = """examples:
   python -m solvers.run models/fcn_sample/solver.prototxt --sample
@@ -71,13 +71,11 @@ def _positive(word):
 
 def find_solver(name):
     """Return the path of a solver prototxt, which `name` is, or whose folder or model it names."""
-    models = os.path.join(files.ROOT, "models")
-    for path in (name, os.path.join(name, "solver.prototxt"), os.path.join(models, name, "solver.prototxt")):
+    for path in (name, os.path.join(name, "solver.prototxt")):
         if os.path.isfile(path):
             return path
     if os.path.sep not in name and not name.endswith(".prototxt"):
-        known = sorted(entry for entry in os.listdir(models) if os.path.isfile(os.path.join(models, entry, "net.py")))
-        raise UnknownName(f"no solver file and no model '{name}'{nearest(name, known)}; models: {', '.join(known)}")
+        name = os.path.join(recipes.FOLDER, recipes.find(name, "no solver file and no model"), "solver.prototxt")
     return files.find(name, what="solver")
 
 
@@ -87,7 +85,7 @@ def _train(options):
     given = options.weights.split(",") if options.weights else [w for line in param.weights for w in line.split(",")]
     given = [files.find(name.strip(), beside=path, what="weights") for name in given if name.strip()]
     param.ClearField("weights")
-    machine = solver.make(param, path=path, edit=nets.use_sample if options.sample else None)
+    machine = solver.make(param, path=path, edit=data_layers.use_sample if options.sample else None)
     try:
         if options.snapshot:
             log.info("run.py:1", f"Restoring previous solver status from {options.snapshot}")
@@ -121,6 +119,10 @@ def first_values(machine, given, fill=None):
             if not report.copied:
                 alien.append((path, [name for name, blobs in source.layers.items() if blobs]))
         log.info("run.py:2", f"weights from {path}: {report}")
+        bad = health.bad_parameter(net)
+        if bad:
+            raise Error(f"'{path}': {bad} holds values that are not finite (NaN or infinity), and so would the loss; the "
+                        "file is damaged, or it was written after training had diverged")
     before = _sizes(net) if alien else None
     _start(machine, given)
     if alien and _sizes(net) == before:
@@ -130,6 +132,7 @@ def first_values(machine, given, fill=None):
                     "over with: python -m solvers.surgery transplant")
     if fill:
         _fill(machine, fill)
+    _refuse_idle(net)
     _refuse_stuck(net)
 
 
@@ -173,6 +176,16 @@ def _fill(machine, kind):
             filled.append(layer.name)
     if filled:
         log.info("run.py:4", f"random first values ({kind}, seed {seed}): {len(filled)} layers: {', '.join(filled)}")
+
+
+def _refuse_idle(net):
+    if not any(any(layer.loss_weights) for layer in net.layers):
+        raise Error("the training net has no loss, so it would learn nothing; is it a deploy net? Add a layer such as "
+                    "SoftmaxWithLoss, or give a top a loss_weight")
+    if not any(needed and any(net.params_lr[i] for i in ids)
+               for needed, ids in zip(net.layer_need_backward, net.param_ids)):
+        raise Error("nothing in the training net learns: below its loss there is no parameter with an lr_mult other "
+                    "than 0")
 
 
 def _refuse_stuck(net):

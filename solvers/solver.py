@@ -24,6 +24,7 @@ from solvers import health, log, policy, snapshot
 from solvers.pixel_loss import PixelLoss
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+CAFFE = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")  # all of Caffe's types
 MOST_LINES = 1000  # values of one output blob in the log; Caffe would print all pixels of a map
 
 # How a parameter's accumulated diff becomes the gradient: diff * clip * scale + l2 * data + l1 * sign(data).
@@ -47,6 +48,8 @@ def types():
 def find(type_name):
     """Return the class of the solver type `type_name`; an unknown one is an `UnknownName`."""
     if type_name not in types():
+        if type_name in CAFFE:
+            raise UnknownName(f"solver type '{type_name}' of Caffe is not built here yet; known: {', '.join(types())}")
         raise UnknownName(f"unknown solver type '{type_name}'{nearest(type_name, types())}; "
                           f"known: {', '.join(types())}")
     return getattr(importlib.import_module(f"solvers.{types()[type_name]}"), f"{type_name}Solver")
@@ -311,7 +314,7 @@ class Solver:
             self.losses[place] = loss
 
     def _stop_at_bad_loss(self, loss, before):
-        first = self.net.first_nonfinite() or "the loss itself"
+        first = health.first_bad(self.net) or "the loss itself"
         what = (f"the loss is {loss:g} in iteration {self.iter}; the first value that is not finite is in {first}; "
                 "lower base_lr or give clip_gradients, and look at the data (a loss per pixel near 87.3365 = "
                 "-log(FLT_MIN) before it says that the scores have grown too large)")

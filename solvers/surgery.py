@@ -17,10 +17,11 @@ import sys
 import numpy as np
 
 from netspec import caffe_pb2, files
-from netspec.bilinear import bilinear_kernel
+from netspec.bilinear import bilinear_kernel, fill_upsampling, why_no_upsampling
 from netspec.errors import Error, UnknownName, nearest, run_door
+from netspec.options import named_shapes
 from netspec.weights import read_weights
-from solvers import nets
+from solvers import nets, stand_ins
 
 Row = collections.namedtuple("Row", "layer param action source target note")
 Row.__doc__ = """What became of one parameter: layer, param (number), action (copied, coerced, dropped, kept, expanded,
@@ -77,13 +78,8 @@ def interp(net, layers):
     rows = []
     for name in layers:
         weights = _params(net, name)[0]
-        why = _no_upsampling(_shape(weights))
-        if why:
-            raise Error(f"layer '{name}': {why}")
-        channels, per_group, size, _ = weights.data.shape
-        weights.data[...] = 0
-        weights.data[np.arange(channels), np.arange(per_group) if per_group > 1 else 0] = bilinear_kernel(size)
-        rows.append(Row(name, 0, "bilinear", None, _shape(weights), f"upsamples by {(size + 1) // 2}"))
+        fill_upsampling(weights.data, name)
+        rows.append(Row(name, 0, "bilinear", None, _shape(weights), f"upsamples by {(_shape(weights)[2] + 1) // 2}"))
     return rows
 
 
@@ -118,17 +114,6 @@ def expand_score(new_net, new_layer, net, layer):
 def _classes_first(shape, number):
     # A bias of 2014 is (1, 1, 1, N): its classes are the last axis.
     return (math.prod(shape),) if number and math.prod(shape) == max(shape, default=1) else shape
-
-
-def _no_upsampling(shape):
-    # Why a parameter of this shape cannot hold upsampling kernels; '' when it can.
-    if len(shape) != 4:
-        return f"its weights are {list(shape)}; upsampling kernels have 4 axes"
-    if shape[2] != shape[3]:
-        return f"its kernel is {shape[2]} x {shape[3]}; a bilinear one has equal sides"
-    if shape[1] not in (1, shape[0]):
-        return f"it has {shape[0]} inputs and {shape[1]} outputs; upsampling needs as many, or one a group"
-    return ""
 
 
 def _params(net, name):
@@ -246,7 +231,7 @@ def _interp(options):
             raise Error(f"net '{options.net}' has no Deconvolution layer")
         for name in _deconvolutions(net):
             shape = _shape(net.params[name][0])
-            why = _no_upsampling(shape)
+            why = why_no_upsampling(shape)
             rows += [Row(name, 0, "skipped", None, shape, why)] if why else interp(net, [name])
     return _finish(options, message, net, rows)
 
@@ -269,7 +254,7 @@ def _expand_score(options):
         rows += expand_score(net, name, source, name)
     # Upsampling of C classes is C x C kernels, so it does not fit more classes; but it is known what it must be.
     empty = [name for name in _deconvolutions(net) if not np.any(net.params[name][0].data)
-             and not _no_upsampling(_shape(net.params[name][0]))]
+             and not why_no_upsampling(_shape(net.params[name][0]))]
     rows = [row for row in rows if row.layer not in empty] + interp(net, empty)
     return _finish(options, message, net, rows)
 
@@ -293,12 +278,12 @@ def _new_net(name, options, weights):
     # (message, Net) of TO_NET; Input layers stand for its data layers.
     path = nets.find(name, ("train", "trainval", "val", "test", "deploy"))
     message = nets.read(path)
-    shapes = nets.input_shapes(options.input)
+    shapes = named_shapes(options.input)
     weights = files.find(weights, what="weights") if weights else None
     if not options.dry_run and not options.out:
         raise UnknownName("--out FILE is missing (or --dry-run, to see only what would be done)")
-    stand_in = nets.without_data(message, shapes)
-    net = nets.open_net(nets.without_judges(stand_in), path, caffe_pb2.TEST, weights)
+    stand_in = stand_ins.without_data(message, shapes)
+    net = nets.open_net(stand_ins.without_judges(stand_in), path, caffe_pb2.TEST, weights)
     return message, net
 
 

@@ -60,7 +60,7 @@ class Blob:
         shape = dims[0] if len(dims) == 1 and not isinstance(dims[0], (int, np.integer)) else dims
         if shape == self._shape:
             return
-        shape = tuple(int(d) for d in shape)
+        shape = self._whole(shape)
         if shape == self._shape:
             return
         if any(d < 0 for d in shape):
@@ -68,13 +68,23 @@ class Blob:
         count = math.prod(shape)
         if count > LARGEST:
             raise Error(f"blob '{self.name}': shape {list(shape)} holds {count} values, more than the {LARGEST} "
-                        "that one of Caffe's blobs can; use a smaller image or batch")
+                        "that one of Caffe's blobs can hold")
         self._shape, self._count = shape, count
         self._data_view = self._diff_view = None
         if count > self._data.capacity:
             self._data = Memory(count, self.dtype)
         if count > self._diff.capacity:
             self._diff = Memory(count, self.dtype)
+
+    def _whole(self, lengths):
+        # Scripts of Python 2 divide sizes: 7.0 will do, 7.5 cannot.
+        try:
+            shape = tuple(int(length) for length in lengths)
+            if all(length == given for length, given in zip(shape, lengths)):
+                return shape
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise Error(f"blob '{self.name}': {lengths} is no shape; give whole numbers or one tuple of them")
 
     @property
     def shape(self):

@@ -7,6 +7,12 @@ import pathlib
 
 from netspec.errors import Error, UnknownName, nearest
 
+# All of Caffe 1.0's types, so that one which is not here yet is told from a misspelt one.
+CAFFE = """AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
+Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
+ImageData InfogainLoss InnerProduct Input LRN LSTM Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter Pooling
+Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss
+Split Swish TanH Threshold Tile WindowData"""
 FOLDER = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -40,6 +46,8 @@ def find(type_name):
     stem = _files().get(type_name.lower())
     layer = getattr(importlib.import_module(f"layers.{stem}"), type_name, None) if stem else None
     if layer is None:
+        if type_name in CAFFE.split():
+            raise UnknownName(f"layer type '{type_name}' of Caffe is not built here yet; known: {', '.join(types())}")
         raise UnknownName(f"unknown layer type '{type_name}'{nearest(type_name, types())}; "
                           f"known: {', '.join(types())}")
     return layer

@@ -53,6 +53,8 @@ def constant(data, param, generator, fail):
 
 def uniform(data, param, generator, fail):
     """Write values spread evenly over [min, max)."""
+    if not (math.isfinite(param.min) and math.isfinite(param.max)):
+        fail(f"the filler 'uniform' has min {param.min:g} and max {param.max:g}; both must be finite")
     if not param.min <= param.max:
         fail(f"the filler 'uniform' has min {param.min:g} above max {param.max:g}; swap them")
     _draw(data, lambda count: generator.uniform(param.min, param.max, count))

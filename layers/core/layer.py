@@ -5,7 +5,7 @@ import numpy as np
 from layers.core import filler
 from layers.core.blob import Blob
 from layers.core.rng import Stream
-from netspec import caffe_pb2
+from netspec import caffe_pb2, geometry
 from netspec.errors import Error
 
 
@@ -33,6 +33,8 @@ class Layer:
     equal_bottom_top = False
     is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
     auto_top_blobs = False  # tops that the prototxt leaves out are made
+    math = "fast"  # or "strict" or "caffe", see `layers.core.cpu.choose`; set by the net
+    works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
         self.param = param
@@ -87,6 +89,12 @@ class Layer:
         if self.equal_bottom_top and bottoms != tops:
             self.fail(f"takes as many tops as bottoms, {bottoms} bottoms and {tops} tops given")
 
+    def check_in_place(self, bottom, top):
+        """Refuse a top that is one of the bottoms, unless the type works in place."""
+        shared = [blob for blob in top if any(blob is other for other in bottom)]
+        if shared and not self.works_in_place:
+            self.fail(f"cannot work in place: top '{shared[0].name}' is its bottom; give the top a name of its own")
+
     def setup(self, bottom, top):
         """Make the parameters (filled as the prototxt says); called once, before the first `reshape`."""
         shapes = self.param_shapes([b.shape for b in bottom])
@@ -121,6 +129,14 @@ class Layer:
 
     def close(self):
         """Give back files and threads."""
+
+    def canonical_axis(self, axis, num_axes):
+        """Return `axis` of bottom 0, which has `num_axes`, counted from the front; out of range is refused."""
+        return geometry.canonical_axis(axis, num_axes, self.called(0), self.fail)
+
+    def called(self, number):
+        """Return the name of bottom `number` in quotes, for messages."""
+        return f"'{self.param.bottom[number]}'" if number < len(self.param.bottom) else f"bottom {number}"
 
     def fail(self, text):
         """Raise an `Error` that begins with the layer's name, type and place in the prototxt."""

@@ -43,10 +43,6 @@ class LossLayer(Layer):
         if propagate_down[1]:
             self.fail(f"cannot backpropagate to label inputs ({self.called(1)}); set propagate_down: false for it")
 
-    def called(self, number):
-        """Return the name of bottom `number` in quotes, for messages."""
-        return f"'{self.param.bottom[number]}'" if number < len(self.param.bottom) else f"bottom {number}"
-
     @property
     def ignore_label(self):
         """The label that has no loss and no gradient, or None."""

@@ -14,6 +14,7 @@ class Neuron(Layer):
     """
 
     exact_bottoms = exact_tops = 1
+    works_in_place = True
     needs_x = False  # the backward kernel reads x: it is kept aside when forward writes over it
     _kept = None
 

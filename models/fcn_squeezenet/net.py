@@ -1,4 +1,4 @@
-"""The paper's method on SqueezeNet v1.0: 5 MB of ImageNet weights, streams at strides 16, 8 and 4, trained at once.
+"""The paper's method on SqueezeNet v1.0: 5 MB of ImageNet weights, FCN-8s's three streams, trained at once.
 
 Start it from the ImageNet weights, ``--weights squeezenet_v1.0.caffemodel``: the layers have their names.
 """
@@ -6,16 +6,24 @@ Start it from the ImageNet weights, ``--weights squeezenet_v1.0.caffemodel``: th
 from models import families
 from models.datasets import VOC_ONLY
 
-DESCRIPTION = "the paper's method on SqueezeNet v1.0, PASCAL VOC: streams at strides 16, 8 and 4, trained at once"
+# Features scaled to a spread of about 1 (their standard deviations are 35, 42 and 211), and a trunk that learns at a
+# fifth of the new layers' rate: of the few settings tried on held-out training images, these learned fastest. With the
+# whole rate the pretrained layers are shaken so much that a pass over 520 images ends at a loss of 1.15 and not 1.02.
+SCALES = (0.03, 0.03, 0.003)  # fire9, fire8, fire4
+TRUNK_RATE = 0.2
+
+DESCRIPTION = "the paper's method on SqueezeNet v1.0, PASCAL VOC: streams at strides 32, 16 and 8, trained at once"
 SPLITS = VOC_ONLY.splits
 
 
 def net(split, classes=VOC_ONLY.classes, data=None, **options):
     """Return the net of `split`; `options` are those of `families.squeezenet`, for trying other numbers."""
-    return families.squeezenet(VOC_ONLY, split, classes, data, **options)
+    return families.squeezenet(VOC_ONLY, split, classes, data,
+                               **{"scales": SCALES, "trunk_rate": TRUNK_RATE, **options})
 
 
 def solver(**fields):
-    """Return the solver: the loss is normalised, so the rate is not the paper's."""
+    """Return the solver: the loss is normalised, so the rate is not the paper's, and it falls to 0 at `max_iter`."""
     return VOC_ONLY.solver("fcn_squeezenet", **{
-        "base_lr": 1e-3, "momentum": 0.9, "max_iter": 4000, "snapshot": 1000, **fields})
+        "base_lr": 1e-3, "lr_policy": "poly", "power": 0.9, "momentum": 0.9, "max_iter": 4000, "snapshot": 1000,
+        **fields})

@@ -1,5 +1,7 @@
 """The pycaffe face: scripts written for Caffe's Python interface run."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,23 @@ def test_forward_takes_inputs_and_gives_outputs(path):
         net.forward(dota=data)
     with pytest.raises(Error, match="2 samples"):
         net.forward(data=data[:1])
+    with pytest.raises(Error, match=r"'data' \[2, 3, 6, 5\] cannot take values of shape \[2, 3, 6, 4\]"):
+        net.forward(data=data[..., :4])
+
+
+def test_weights_may_stand_where_scripts_of_all_ages_put_them(path, tmp_path):
+    first = caffe.Net(path, caffe.TEST)
+    weights = str(tmp_path / "w.caffemodel")
+    first.save(weights)
+    for arguments, phase in (((weights, caffe.TEST), caffe.TEST), ((caffe.TRAIN, weights), caffe.TRAIN),
+                             ((pathlib.Path(weights), caffe.TRAIN), caffe.TRAIN), ((weights.encode(),), caffe.TEST),
+                             ((caffe.TRAIN, 0, (), weights), caffe.TRAIN)):
+        net = caffe.Net(path, *arguments)
+        assert net.phase == phase
+        assert np.array_equal(net.params["ip"][0].data, first.params["ip"][0].data)
+    assert caffe.Net(path.encode(), caffe.TEST).source == path
+    with pytest.raises(Error, match="the phase is 'train'"):
+        caffe.Net(path, phase="train")
 
 
 def test_backward_gives_gradients_of_inputs(path):

@@ -51,6 +51,11 @@ def voc(folder, count=7, splits=("train", "seg11valid")):
     return folder
 
 
+def label_file(folder):
+    """Return the path of the first label of a folder that `voc` wrote."""
+    return os.path.join(folder, "SegmentationClass", "2007_000000.png")
+
+
 def save_mat(path, label, name="GTcls"):
     """Write `label` as SBD does: a 1x1 struct with Boundaries, Segmentation, CategoriesPresent."""
     struct = {"Boundaries": np.zeros((20, 1)), "Segmentation": label, "CategoriesPresent": np.unique(label)[:, None]}
@@ -70,6 +75,14 @@ def sbd(folder, count=5, splits=("train", "val")):
     for split in splits:
         write(os.path.join(folder, f"{split}.txt"), "\n".join(ids) + "\n")
     return folder
+
+
+def photo(path, height=20, width=30, mode="RGB", **options):
+    """Save a picture of coloured squares; return its (height, width, 3) pixels before any loss."""
+    rng = np.random.default_rng(height * width)
+    image = Image.fromarray(rng.integers(0, 256, (height // 5, width // 5, 3), np.uint8).repeat(5, 0).repeat(5, 1))
+    image.convert(mode).save(path, **options)
+    return np.asarray(image)
 
 
 def layer(kind, **params):

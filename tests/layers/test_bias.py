@@ -33,7 +33,7 @@ def test_gradient_of_a_second_bottom():
 
 @pytest.mark.parametrize("param, shapes, message", [
     ("num_axes: 4", [(2, 3)], "reach beyond the 2 axes"), ("num_axes: -2", [(2, 3)], "num_axes is -2"),
-    ("", [(2, 3, 4), (4,)], r"the bias \[4\] does not fit the bottom \[2, 3, 4\] from axis 1 on, where it has \[3\]"),
+    ("", [(2, 3, 4), (4,)], r"the bias \[4\] does not fit bottom 0 \[2, 3, 4\] from axis 1 on, where it has \[3\]"),
 ])
 def test_what_does_not_fit_is_refused(param, shapes, message):
     with pytest.raises(Error, match=message):

@@ -1,16 +1,20 @@
 """Convolution against plain loops, central differences and its own other paths."""
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
 
 from layers.core.cpu import convolve, parallel
+from layers.core.layer import Layer
 from netspec import caffe_pb2
 from netspec.errors import Error
+from tests.layers.windows import window_text
 from tests.support import check_gradient, make_layer, run_layer
 
 rng = np.random.RandomState(3)
+text = functools.partial(window_text, "Convolution")
 
 
 def loops(x, w, b, stride, pad, dilation, group):
@@ -28,14 +32,6 @@ def loops(x, w, b, stride, pad, dilation, group):
                 total += float(x[(n, m // per_group_out * per_group_in + c, *at)]) * float(w[(m, c, *k)])
         y[(n, m, *o)] = total
     return y
-
-
-def text(num_output, kernel, stride, pad, dilation, group=1, bias=True, more=""):
-    repeated = "".join(f" {name}: {value}" for name, values in
-                       (("kernel_size", kernel), ("stride", stride), ("pad", pad), ("dilation", dilation))
-                       for value in values)
-    return (f"type: 'Convolution' convolution_param {{ num_output: {num_output} group: {group} "
-            f"bias_term: {str(bias).lower()}{repeated} {more} }}")
 
 
 CASES = {  # bottom shape, num_output, kernel, stride, pad, dilation, group
@@ -249,6 +245,7 @@ def test_block_of_columns_stays_small(monkeypatch):
     scratch = convolve.blas.scratch
     monkeypatch.setattr(convolve.blas, "scratch", lambda shape, dtype, slot="": (
         taken.append(np.prod(shape) * np.dtype(dtype).itemsize), scratch(shape, dtype, slot))[1])
+    monkeypatch.setattr(Layer, "math", "caffe")
     layer, bottom, top = run_layer(text(4, (3, 3), (1, 1), (1, 1), (1, 1)), [np.zeros((1, 64, 400, 300))])
     layer.backward(top, [True], bottom)
     assert 1 << 18 < max(taken) <= 1 << 23  # all columns would be 276 MB

@@ -1,5 +1,6 @@
 """Deconvolution against plain loops that scatter, central differences, and its own paths."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 
 from layers.core.cpu import convolve, depthwise, parallel
 from netspec.errors import Error
+from tests.layers.windows import window_text
 from tests.support import check_gradient, make_layer, run_layer
 
 rng = np.random.RandomState(4)
+text = functools.partial(window_text, "Deconvolution")
 
 
 def loops(x, w, b, stride, pad, dilation, group):
@@ -26,14 +29,6 @@ def loops(x, w, b, stride, pad, dilation, group):
             if all(0 <= p < s for p, s in zip(at, size)):
                 y[(n, c // inputs * outputs + m, *at)] += float(x[(n, c, *i)]) * float(w[(c, m, *k)])
     return y
-
-
-def text(num_output, kernel, stride, pad, dilation, group=1, bias=True, more=""):
-    repeated = "".join(f" {name}: {value}" for name, values in
-                       (("kernel_size", kernel), ("stride", stride), ("pad", pad), ("dilation", dilation))
-                       for value in values)
-    return (f"type: 'Deconvolution' convolution_param {{ num_output: {num_output} group: {group} "
-            f"bias_term: {str(bias).lower()}{repeated} {more} }}")
 
 
 CASES = {  # bottom shape, num_output, kernel, stride, pad, dilation, group
@@ -117,7 +112,7 @@ def test_diagonal_weights_give_what_dense_ones_do(monkeypatch, size, stride, pad
             monkeypatch.setattr(depthwise, "diagonal", lambda weight: None)
         layer, bottom, top = run_layer(text(5, (size,), (stride,), (pad,), (), bias=False), [x], params=[w],
                                        dtype=np.float64)
-        assert layer._how()[0] is (convolve if dense else depthwise)
+        assert (layer._diagonal() is None) == dense
         top[0].diff[...] = np.random.RandomState(1).randn(*top[0].shape)
         layer.backward(top, [True], bottom)
         results.append([top[0].data, bottom[0].diff, layer.blobs[0].diff])

@@ -3,6 +3,7 @@ import pytest
 
 from netspec import caffe_pb2
 from netspec.errors import Error
+from tests.layers.drawing import check_draws_anew
 from tests.layers.threads import check_same_bits
 from tests.support import check_gradient, make_layer, run_layer
 
@@ -41,14 +42,7 @@ def test_in_place_equals_out_of_place():
 
 
 def test_every_pass_draws_anew_and_the_state_brings_a_draw_back():
-    layer, bottom, top = run_layer('type: "Dropout"', [X])
-    state, first = layer.state(), top[0].data.copy()
-    layer.forward(bottom, top)
-    second = top[0].data.copy()
-    assert (first != second).any()
-    layer.set_state(state)
-    layer.forward(bottom, top)
-    np.testing.assert_array_equal(top[0].data, second)
+    check_draws_anew(*run_layer('type: "Dropout"', [X]))
 
 
 def test_seeds_differ():

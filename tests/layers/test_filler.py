@@ -96,6 +96,8 @@ def test_empty_blob_is_left_alone():
     ("type: 'gaussian' sparse: -3", (2, 2), "sparse -3"),
     ("type: 'gaussian' std: -1", (2, 2), "std -1"),
     ("type: 'uniform' min: 2 max: 1", (2, 2), "min 2 above max 1"),
+    ("type: 'uniform' min: -inf max: 1", (2, 2), "must be finite"),
+    ("type: 'uniform' min: nan", (2, 2), "must be finite"),
     ("type: 'bilinear'", (2, 2, 3, 4), "square kernel, not .2, 2, 3, 4."),
     ("type: 'bilinear'", (2, 2), "4 axes"),
 ])

@@ -22,4 +22,4 @@ def test_what_does_not_fit_is_refused():
         make_layer('type: "Flatten" flatten_param { axis: 2 end_axis: 1 }', [X])
     layer, bottom, _ = make_layer('type: "Flatten"', [X])
     with pytest.raises(Error, match="cannot work in place"):
-        layer.reshape(bottom, bottom)
+        layer.check_in_place(bottom, bottom)

@@ -9,6 +9,7 @@ from layers.core.cpu import parallel
 from layers.pooling import LOWEST
 from netspec import caffe_pb2
 from netspec.errors import Error
+from tests.layers.drawing import check_draws_anew
 from tests.support import check_gradient, make_layer, run_layer
 
 rng = np.random.RandomState(5)
@@ -100,13 +101,7 @@ def test_stochastic_draws_in_proportion_and_anew_each_time():
     layer, bottom, top = run_layer(text((2, 2), (1, 1), (0, 0), "STOCHASTIC"), [x], seed=2)
     for value, share in ((1, 1 / 8), (0, 0), (2, 2 / 8), (5, 5 / 8)):
         assert (top[0].data == value).mean() == pytest.approx(share, abs=0.02)
-    first, state = top[0].data.copy(), layer.state()
-    layer.forward(bottom, top)
-    second = top[0].data.copy()
-    assert (first != second).any()
-    layer.set_state(state)
-    layer.forward(bottom, top)
-    np.testing.assert_array_equal(top[0].data, second)
+    check_draws_anew(layer, bottom, top)
 
 
 def test_only_drawing_has_a_state():

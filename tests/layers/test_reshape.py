@@ -43,4 +43,4 @@ def test_what_does_not_fit_is_refused(dims, more, message):
 def test_in_place_is_refused():
     layer, bottom, _ = make_layer(text((-1,)), [X])
     with pytest.raises(Error, match="cannot work in place"):
-        layer.reshape(bottom, bottom)
+        layer.check_in_place(bottom, bottom)

@@ -87,8 +87,8 @@ def test_a_frozen_factor_gets_no_gradient_and_keeps_no_copy():
     ("num_axes: 4", [(2, 3)], "axis 1 and num_axes 4 reach beyond the 2 axes"),
     ("num_axes: -2", [(2, 3)], "num_axes is -2"),
     ("axis: 2", [(2, 3)], "axis 2 is out of range"),
-    ("", [(2, 3, 4), (4,)], r"the factors \[4\] do not fit the bottom \[2, 3, 4\] from axis 1 on, where it has \[3\]"),
-    ("", [(2, 3), (3, 4)], "do not fit"),
+    ("", [(2, 3, 4), (4,)], r"the scale \[4\] does not fit bottom 0 \[2, 3, 4\] from axis 1 on, where it has \[3\]"),
+    ("", [(2, 3), (3, 4)], "does not fit"),
 ])
 def test_what_does_not_fit_is_refused(param, shapes, message):
     with pytest.raises(Error, match=message):
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused(param, shapes, message):
 def test_a_bottom_whose_channels_change_is_refused():
     layer, bottom, top = make_layer(text(""), [X])
     bottom[0].reshape(2, 4, 5, 7)
-    with pytest.raises(Error, match=r"the factors \[3\] do not fit"):
+    with pytest.raises(Error, match=r"the scale \[3\] does not fit"):
         layer.reshape(bottom, top)
 
 

@@ -50,7 +50,7 @@ def test_tops_follow_a_bottom_that_grows():
 def test_in_place_is_refused():
     layer, bottom, _ = make_layer(text(1), [X])
     with pytest.raises(Error, match="cannot work in place"):
-        layer.reshape(bottom, bottom)
+        layer.check_in_place(bottom, bottom)
 
 
 def test_threads_do_not_change_the_result():

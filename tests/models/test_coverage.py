@@ -10,7 +10,7 @@ from netspec.errors import Error
 from netspec.spec import NetSpec
 from netspec.spec import layers as L
 
-NETS = {"fcn32s": 1, "fcn16s": 1, "fcn8s": 1, "fcn_alexnet": 1, "fcn_squeezenet": 15, "fcn_sample": 1}
+NETS = {"fcn32s": 1, "fcn16s": 1, "fcn8s": 1, "fcn_alexnet": 1, "fcn_squeezenet": 29, "fcn_sample": 1}
 
 
 def steps(net):

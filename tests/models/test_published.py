@@ -6,7 +6,7 @@ import json
 import pytest
 from google.protobuf import json_format
 
-from netspec import caffe_pb2, make
+from netspec import caffe_pb2, make, recipes
 from tests.support import shared
 
 # name: layers of the training net, (kernel, stride) of the upsamplings, crop offsets, classes, base_lr, max_iter
@@ -68,7 +68,7 @@ def test_equal_to_the_published_files(name):
     published = name.replace("_", "-") if name.startswith(("nyud", "siftflow", "pascalcontext")) else (
         "voc-" + name.replace("_", "-"))
     said = json.loads(shared(f"published_nets/{published}.json").read_text())
-    recipe = make.recipe(make.find(published))
+    recipe = make.recipe(recipes.find(published))
     for split, layers in said.items():
         if split == "solver":
             free = ("train_net", "test_net", "max_iter", "snapshot", "snapshot_prefix")
@@ -77,7 +77,7 @@ def test_equal_to_the_published_files(name):
             assert [plain(layer) for layer in recipe.net(split).layer] == clean(layers)
 
 
-@pytest.mark.parametrize("name", make.models())
+@pytest.mark.parametrize("name", recipes.names())
 def test_deploy_is_the_training_net_without_data_dropout_and_loss(name):
     recipe = make.recipe(name)
     train, deploy = recipe.net(recipe.SPLITS[0]), recipe.net("deploy")
@@ -88,7 +88,7 @@ def test_deploy_is_the_training_net_without_data_dropout_and_loss(name):
                       "nyud_fcn32s_color_hha": [(1, 3, 500, 500)] * 2}.get(name, [(1, 3, 500, 500)])
 
 
-@pytest.mark.parametrize("name", make.models())
+@pytest.mark.parametrize("name", recipes.names())
 def test_number_of_classes_is_free(name):
     recipe = make.recipe(name)
     net = recipe.net("deploy", classes=7)
@@ -96,10 +96,10 @@ def test_number_of_classes_is_free(name):
     assert 7 in {one.convolution_param.num_output for one in last} <= {7, 3}
 
 
-@pytest.mark.parametrize("name", make.models())
+@pytest.mark.parametrize("name", recipes.names())
 def test_files_beside_the_recipe_are_up_to_date(name):
     for split in (*make.recipe(name).SPLITS, "solver"):
-        path = make.FOLDER / name / f"{split}.prototxt"
+        path = recipes.FOLDER / name / f"{split}.prototxt"
         assert path.read_text().split("\n", 1)[1] == make.make(name, split), f"run `make models`: {path}"
 
 

@@ -17,7 +17,7 @@ def upsampled(values, size, factor):
     return out
 
 
-@pytest.mark.parametrize("size, factor", [(4, 2), (3, 2), (16, 8), (32, 16), (64, 32), (63, 32), (1, 1)])
+@pytest.mark.parametrize("size, factor", [(4, 2), (3, 2), (16, 8), (32, 16), (64, 32), (63, 32), (7, 4), (1, 1)])
 def test_constants_and_ramps_come_out_exact(size, factor):
     ramp = np.add.outer(3.0 * np.arange(6), np.arange(7) - 2.0)
     inside = np.s_[size:-size, size:-size]

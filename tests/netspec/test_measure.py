@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from netspec import caffe_pb2, make, measure, text
+from netspec import caffe_pb2, make, measure, recipes, text
 from netspec.errors import Error, UnknownName
 from netspec.spec import NetSpec
 from netspec.spec import layers as L
@@ -62,7 +62,7 @@ def test_shapes_at_500():
     assert by_name(rows)["loss"].shapes == [()] and by_name(rows)["loss"].field is None
 
 
-@pytest.mark.parametrize("name", make.models())
+@pytest.mark.parametrize("name", recipes.names())
 def test_scores_have_the_size_of_the_image_and_lie_on_it(name):
     net = recipe(name, "deploy")
     inputs = {one.top[0]: (1, one.input_param.shape[0].dim[1], 97, 131) for one in net.layer if one.type == "Input"}
@@ -199,8 +199,8 @@ def test_the_door_prints_a_table_and_one_blob():
 
 @pytest.mark.parametrize("arguments, code, says", [
     (["models/fcn32s/deploy.prototxt", "--blob", "scor"], 2, "no blob 'scor'; did you mean 'score'?; blobs: data, "),
-    (["models/fcn32s/deploy.prototxt", "--input", "data"], 1, "expected NAME=SIZES"),
-    (["models/fcn32s/deploy.prototxt", "--input", "data=1,3,-5,5"], 1, "at least 1"),
+    (["models/fcn32s/deploy.prototxt", "--input", "data"], 2, "--input takes NAME=SHAPE"),
+    (["models/fcn32s/deploy.prototxt", "--input", "data=1,3,-5,5"], 2, "--input takes NAME=SHAPE"),
     (["nothing.prototxt"], 1, "'nothing.prototxt'"),
 ])
 def test_mistakes_at_the_door(arguments, code, says):

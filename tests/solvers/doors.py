@@ -2,9 +2,6 @@
 
 import pathlib
 
-import numpy as np
-from PIL import Image
-
 from netspec import errors
 
 
@@ -35,11 +32,3 @@ def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
-
-
-def photo(path, height=20, width=30, mode="RGB", **options):
-    """Save a picture of coloured squares; return its (height, width, 3) pixels before any loss."""
-    rng = np.random.default_rng(height * width)
-    image = Image.fromarray(rng.integers(0, 256, (height // 5, width // 5, 3), np.uint8).repeat(5, 0).repeat(5, 1))
-    image.convert(mode).save(path, **options)
-    return np.asarray(image)

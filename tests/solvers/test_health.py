@@ -96,3 +96,14 @@ def test_values_that_are_not_finite_are_found(value):
     values[-1] = value
     assert not health.is_finite(values)
     assert health.is_finite(np.full(5, 1e200))  # squares overflow, the values are finite
+
+
+def test_the_first_value_that_is_not_finite_is_named():
+    text = DATA + conv("a", "data", "xavier") + conv("b", "a", "xavier")
+    net = Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe_pb2.TEST, seed=1)
+    net.forward()
+    assert health.first_bad(net) is None
+    net.params["b"][1].data[0] = np.inf
+    assert health.first_bad(net) == "parameter 1 of layer 'b'"
+    net.forward()
+    assert health.first_bad(net) == "blob 'b'"

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import colors, transform
+from data import colors, pictures, transform
 from data.voc import CLASSES
 from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
-from solvers import infer, pictures
-from tests.solvers.doors import photo, refused, run, write
+from solvers import infer, memory
+from tests.data.folders import photo
+from tests.solvers.doors import refused, run, write
 
 DEPLOY = """
 name: "tiny"
@@ -108,7 +109,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tiny, tmp_path, capsys, 
 
 def test_a_picture_beyond_the_memory_is_refused(tiny, tmp_path, capsys, monkeypatch):
     photo(tmp_path / "one.png")
-    monkeypatch.setattr(pictures, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     code, _, err = run(capsys, infer.main, *tiny, tmp_path / "one.png", "--out", tmp_path / "out")
     assert code == 1 and "GiB" in err
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from data import sample
-from netspec import weights
+from layers.core.net import Net
+from netspec import caffe_pb2, weights
 from netspec.errors import run_door
-from solvers import log, nets, run
+from solvers import data_layers, log, run
 from tests.solvers import small
 from tests.support import ROOT
 
@@ -87,6 +88,27 @@ def test_weights_that_match_nothing_are_refused_before_training(door, here):
     assert code == 1
     assert "the file has frozen, conv1, score, the net has f, c, s; rename" in last_line(err)
     assert "Solving" not in err
+
+
+def test_weights_that_are_not_finite_are_refused_before_training(door, here):
+    net = Net("net.prototxt", caffe_pb2.TRAIN)
+    net.params["conv1"][0].data.flat[3] = np.nan
+    net.save("bad.caffemodel")
+    code, _, err = door("solver.prototxt", "--weights", "bad.caffemodel")
+    assert code == 1
+    assert "bad.caffemodel': parameter 0 of layer 'conv1' holds values that are not finite" in last_line(err)
+    assert "Solving" not in err
+
+
+def test_a_net_that_could_learn_nothing_is_refused(door, here):
+    (here / "net.prototxt").write_text(small.NET[:small.NET.index('layer { name: "loss"')])
+    code, _, err = door("solver.prototxt")
+    assert code == 1 and "the training net has no loss" in last_line(err) and "Solving" not in err
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    (here / "net.prototxt").write_text(small.NET.replace("lr_mult: 1", "lr_mult: 0").replace("lr_mult: 2", "lr_mult: 0")
+                                       .replace('top: "score"', f'top: "score" {frozen}'))
+    code, _, err = door("solver.prototxt")
+    assert code == 1 and "nothing in the training net learns" in last_line(err)
 
 
 def test_zero_trunk_is_refused_and_fill_cures_it(door, here):
@@ -171,7 +193,7 @@ def test_log_file_gets_the_log_too(door):
 def test_sample_stands_for_the_data_set(door, here, monkeypatch):
     folder = here / "sample"
     sample.draw(folder, train=2, val=1)
-    monkeypatch.setattr(nets.sample, "ensure", lambda: str(folder))
+    monkeypatch.setattr(data_layers.sample, "ensure", lambda: str(folder))
     head, _, tail = small.NET.partition('layer { name: "in"')
     layer = """layer { name: "in" type: "Python" top: "data" top: "label" python_param {
       module: "voc_layers" layer: "SBDDSegDataLayer"
@@ -193,6 +215,7 @@ def test_models_and_folders_name_solvers(door, here):
     small.write(here / "sub")
     assert run.find_solver("sub") == os.path.join("sub", "solver.prototxt")
     assert run.find_solver("fcn8s") == str(ROOT / "models" / "fcn8s" / "solver.prototxt")
+    assert run.find_solver("voc-fcn8s") == str(ROOT / "models" / "fcn8s" / "solver.prototxt")
     code, _, err = door("fcn8")
     assert code == 2 and "did you mean 'fcn8s'" in err
     code, _, err = door("nix/solver.prototxt")

@@ -128,7 +128,7 @@ def test_excluded_classes_leave_the_means(tiny, capsys, tmp_path):
     assert head["excluded"] == [0, 3]
     kept = [value for i, value in enumerate(head["class_iu"]) if i not in (0, 3) and value is not None]
     assert head["mean_iu"] == pytest.approx(np.mean(kept))
-    assert "unknown class 'backgrund'" in refused(capsys, score.main, tiny[0], tiny[1], "--exclude", "backgrund")
+    assert "unknown class 'backgrund'" in refused(capsys, score.main, tiny[0], tiny[1], "--exclude", "backgrund", code=2)
 
 
 TWO_HEADS = """
@@ -222,9 +222,13 @@ def test_a_label_of_another_size_is_refused(tmp_path):
     (["{n}", "{w}", "--data", "voc_dir"], 2, "KEY=VALUE"),
     (["{n}", "{w}", "--score", "scroe"], 2, "did you mean 'score'"),
     (["{n}", "{w}", "--score", "score,score", "--label", "label"], 2, "as many"),
+    (["{n}", "{w}", "--exclude", "aeroplnae"], 2, "unknown class 'aeroplnae'"),
+    (["{n}", "{w}", "--exclude", "99"], 2, "class 99 in exclude is outside"),
 ])
-def test_refusals_are_one_line(tiny, capsys, change, code, words):
+def test_refusals_are_one_line(tiny, capsys, monkeypatch, change, code, words):
     arguments = [one.format(n=tiny[0], w=tiny[1]) for one in change]
+    # Said before a net is run, which may take hours.
+    monkeypatch.setattr(score, "score_heads", lambda *arguments: pytest.fail("scored first"))
     assert words in refused(capsys, score.main, *arguments, code=code)
 
 

@@ -105,9 +105,12 @@ def test_clipping_is_logged(tmp_path, monkeypatch, capfd):
     assert "Gradient clipping: scaling down gradients (L2 norm " in capfd.readouterr().err
 
 
-def test_unknown_solver_type_names_the_nearest():
+def test_unknown_solver_type_names_the_nearest(monkeypatch):
     with pytest.raises(UnknownName, match="did you mean 'SGD'"):
         solver.find("SGDD")
+    monkeypatch.setattr(solver, "CAFFE", ("FutureRule",))
+    with pytest.raises(UnknownName, match="solver type 'FutureRule' of Caffe is not built here yet"):
+        solver.find("FutureRule")
     assert solver.find("SGD") is sgd.SGDSolver
 
 

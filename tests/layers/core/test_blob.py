@@ -58,3 +58,13 @@ def test_bad_shapes_are_refused_before_memory_is_taken(shape, text):
     with pytest.raises(Error, match=text):
         blob.reshape(shape)
     assert blob.shape == (1,)
+
+
+def test_a_shape_is_whole_numbers():
+    blob = Blob((2, 3), "x")
+    blob.reshape(1, 6 / 2)  # a script of Python 2 divides so
+    assert blob.shape == (1, 3)
+    for dims in ((1, 2.5), ("abc",), (None, 1), (float("nan"),)):
+        with pytest.raises(Error, match="blob 'x': .* is no shape; give whole numbers"):
+            blob.reshape(*dims)
+    assert blob.shape == (1, 3)

@@ -191,16 +191,6 @@ def test_hooks_are_called_for_every_layer():
     assert seen[-1] == ("after_backward", 0) and len(seen) == 12
 
 
-def test_nonfinite_blob_is_named():
-    net = make(DATA, ip("a", "data"), ip("b", "a"))
-    net.forward()
-    assert net.first_nonfinite() is None
-    net.params["b"][1].data[0] = np.inf
-    assert net.first_nonfinite() == "parameter 1 of layer 'b'"
-    net.forward()
-    assert net.first_nonfinite() == "blob 'b'"
-
-
 @pytest.mark.parametrize("layers, text", [
     ([DATA, ip("a", "dota")], r"layer 'a' \(InnerProduct\).*'dota'.*did you mean 'data'"),
     ([DATA, ip("a", "data"), ip("b", "data", "a")], "layer 'b'.*produces blob 'a', which layer 'a'"),
@@ -211,3 +201,46 @@ def test_nonfinite_blob_is_named():
 def test_refusals_name_the_layer(layers, text):
     with pytest.raises(Error, match=text):
         make(*layers)
+
+
+def test_sizes_that_cannot_be_are_refused_with_the_layer_and_no_memory_taken(tmp_path):
+    path = tmp_path / "net.prototxt"
+    for text, says in (
+        ('num_output: 4000000000 kernel_size: 3', r"shape \[4000000000, 3, 3, 3\] holds 108000000000 values, more than"),
+        ('num_output: 4 kernel_size: 3 pad: 4000000', r"blob 'c': shape \[1, 4, 8000006, 8000006\] holds"),
+        ('num_output: 4 kernel_size: 9', "a kernel of extent 9 .* does not fit"),
+    ):
+        path.write_text('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+                        f'layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {{ {text} }} }}')
+        with pytest.raises(Error, match=rf"layer 'c' \(Convolution, .*net.prototxt:2\): .*{says}"):
+            Net(str(path))
+    huge = "input_param { shape { dim: 1 dim: 1000000 dim: 1000000 } }"
+    with pytest.raises(Error, match=r"layer 'in' \(Input\): blob 'x': shape \[1, 1000000, 1000000\] holds 1000000000000 values"):
+        make(f'layer {{ name: "in" type: "Input" top: "x" {huge} }}')
+
+
+def test_an_empty_bottom_is_named_where_a_layer_cannot_take_it():
+    net = make('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 dim: 3 dim: 3 } } }',
+               'layer { name: "norm" type: "LRN" bottom: "x" top: "y" }')
+    net.blobs["x"].reshape(0, 4, 3, 3)
+    with pytest.raises(Error, match=r"layer 'norm' \(LRN\): cannot compute anything of 'x' \[0, 4, 3, 3\], which holds no"):
+        net.forward()
+
+
+def test_memory_that_is_not_there_is_told_with_the_layer(monkeypatch):
+    net = make('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }', ip("a", "x"))
+    monkeypatch.setattr(net.layers[1], "forward", lambda bottom, top: np.empty(2**58))
+    with pytest.raises(Error, match=r"layer 'a' \(InnerProduct\): out of memory: .*EiB"):
+        net.forward()
+
+
+def test_errors_of_our_own_are_not_dressed_up(monkeypatch):
+    net = make('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }', ip("a", "x"))
+    monkeypatch.setattr(net.layers[1], "forward", lambda bottom, top: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        net.forward()
+
+
+def test_a_phase_is_train_or_test():
+    with pytest.raises(Error, match="the phase is 7; it must be TRAIN"):
+        make(DATA, phase=7)

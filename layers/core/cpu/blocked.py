@@ -1,0 +1,185 @@
+"""Images in blocks of 16 channels: NCHW16c, and what moves between it and Caffe's NCHW.
+
+A blocked image has, for each pixel, 16 channels side by side: vectors run over channels and every kernel's width divides
+16. The array is (N, ceil(C / 16), H + 2 border, W + 2 border, 16); channels beyond C and the border are zero.
+
+`Picture` describes a batch of images at an address in either layout. `read_patch` gives kernels a rectangle of a
+picture in blocks, with zeros outside of the image, and `write_patch` puts one back, so that a kernel can be written once
+for both layouts: from NCHW, 16 x 16 values at a time are transposed in registers on their way, at memory speed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from layers.core.cpu import parallel
+from layers.core.cpu.compiled import compiled
+from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.memory import address, aligned
+from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
+
+PIXEL = BLOCK * 4  # bytes of a pixel of a block
+
+
+class Picture(NamedTuple):
+    """A batch of images in memory. `image`, `plane` and `row` are distances in bytes.
+
+    `plane` lies between channels, or between blocks if `blocked`; a blocked image has `border` zero pixels around it,
+    and its address is that of pixel (0, 0).
+    """
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    image: int
+    plane: int
+    row: int
+    blocked: int
+    border: int
+
+
+def picture(array):
+    """Return the `Picture` of a C-contiguous array (N, C, H, W)."""
+    images, channels, height, width = array.shape
+    return Picture(images, channels, height, width, channels * height * width * 4, height * width * 4, width * 4, 0, 0)
+
+
+class Blocked:
+    """A batch of images (N, C, H, W) in blocks.
+
+    Attributes
+    ----------
+    array : ndarray (N, ceil(C / 16), H + 2 border, W + 2 border, 16) float32
+    picture : Picture
+    address : int
+        Of pixel (0, 0) of the first block.
+    """
+
+    def __init__(self, shape, border=0, zero=True):
+        self.shape, self.border = tuple(shape), border
+        images, channels, height, width = shape
+        blocks, high, wide = -(-channels // BLOCK), height + 2 * border, width + 2 * border
+        self.array = aligned((images, blocks, high, wide, BLOCK), zero=zero)
+        row, plane = wide * PIXEL, high * wide * PIXEL
+        self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
+        self.address = address(self.array) + border * (row + PIXEL)
+
+    def put(self, array):
+        """Take the values of an array (N, C, H, W)."""
+        convert(array, address(array), picture(array), self.address, self.picture)
+        return self
+
+    def get(self, out=None):
+        """Return the values as an array (N, C, H, W), written to `out` if given."""
+        out = np.empty(self.shape, np.float32) if out is None else out
+        convert(self.array, self.address, self.picture, address(out), picture(out))
+        return out
+
+
+def convert(owner, source, source_picture, target, target_picture):
+    """Copy images between addresses and layouts. `owner` is whatever must stay in memory meanwhile."""
+    images, channels, height, width = source_picture[:4]
+    if images * channels * height * width == 0:
+        return
+    bands = -(-height // BAND)
+    own = BAND * RUN * PIXEL + 2 * BLOCK * PIXEL
+    spare = aligned(parallel.threads() * own, np.uint8)
+    parallel.run(convert_cpu, images * -(-channels // BLOCK) * bands, source, source_picture, target, target_picture,
+                 address(spare), own, parallel.threads(), work=images * channels * height * width)
+
+
+BAND = 4  # rows of an image that are converted at a time
+RUN = 64  # pixels of a row
+
+
+@compiled
+def convert_cpu(first, last, source, source_picture, target, target_picture, spare, own, threads):
+    """Copy bands [first, last) of rows, counted over images and blocks of channels."""
+    height, width = source_picture.height, source_picture.width
+    bands = (height + BAND - 1) // BAND
+    blocks = (source_picture.channels + BLOCK - 1) // BLOCK
+    count = source_picture.images * blocks * bands
+    mine = spare + (first * threads + count - 1) // count * own  # whose part begins at `first`
+    for index in range(first, last):
+        band, block, image = index % bands, index // bands % blocks, index // (bands * blocks)
+        y = band * BAND
+        rows = min(BAND, height - y)
+        for x in range(0, width, RUN):
+            columns = min(RUN, width - x)
+            read_patch(source_picture, source, image, block, y, x, rows, columns, mine + 2 * BLOCK * PIXEL, RUN * PIXEL,
+                       mine)
+            write_patch(target_picture, target, image, block, y, x, rows, columns, mine + 2 * BLOCK * PIXEL, RUN * PIXEL,
+                        mine)
+
+
+@compiled
+def read_patch(picture, start, image, block, y, x, rows, columns, patch, patch_row, spare):
+    """Write 16 channels of the rectangle at (y, x) to `patch`, [row][column][16]; zeros outside of the image.
+
+    `start` is the picture's address, `patch_row` the bytes between the patch's rows, `spare` the address of 2 KiB.
+    """
+    start += image * picture.image
+    low, high = min(max(0, -x), columns), max(0, min(columns, picture.width - x))
+    high = max(low, high)
+    for i in range(rows):
+        line = patch + i * patch_row
+        if y + i < 0 or y + i >= picture.height:
+            zero(line, columns * BLOCK)
+            continue
+        zero(line, low * BLOCK)
+        if picture.blocked:
+            copy(line + low * PIXEL, start + block * picture.plane + (y + i) * picture.row + (x + low) * PIXEL,
+                 (high - low) * BLOCK)
+        else:
+            channels = min(BLOCK, picture.channels - block * BLOCK)
+            source = start + block * BLOCK * picture.plane + (y + i) * picture.row + x * 4
+            j = low
+            while j < high:
+                take = min(BLOCK, high - j)
+                if take < BLOCK and high - low >= BLOCK:
+                    j, take = high - BLOCK, BLOCK  # some of them once more: no cases
+                if channels == BLOCK and take == BLOCK:
+                    transpose16(source + j * 4, picture.plane, line + j * PIXEL, PIXEL)
+                else:
+                    zero(spare, BLOCK * BLOCK)
+                    for c in range(channels):
+                        copy_first(spare + c * PIXEL, source + c * picture.plane + j * 4, take)
+                    transpose16(spare, PIXEL, spare, PIXEL)
+                    copy(line + j * PIXEL, spare, take * BLOCK)
+                j += take
+        zero(line + high * PIXEL, (columns - high) * BLOCK)
+
+
+@compiled
+def write_patch(picture, start, image, block, y, x, rows, columns, patch, patch_row, spare):
+    """Write a patch of 16 channels, [row][column][16], to the rectangle at (y, x), as far as it is in the image.
+
+    y and x are not negative. Channels beyond the picture's are not written to NCHW.
+    """
+    start += image * picture.image
+    rows, columns = min(rows, picture.height - y), min(columns, picture.width - x)
+    for i in range(rows):
+        line = patch + i * patch_row
+        if picture.blocked:
+            copy(start + block * picture.plane + (y + i) * picture.row + x * PIXEL, line, columns * BLOCK)
+            continue
+        channels = min(BLOCK, picture.channels - block * BLOCK)
+        target = start + block * BLOCK * picture.plane + (y + i) * picture.row + x * 4
+        j = 0
+        while j < columns:
+            take = min(BLOCK, columns - j)
+            if take < BLOCK and columns >= BLOCK:
+                j, take = columns - BLOCK, BLOCK
+            if channels == BLOCK and take == BLOCK:
+                transpose16(line + j * PIXEL, PIXEL, target + j * 4, picture.plane)
+            else:
+                for p in range(BLOCK):
+                    if p < take:
+                        copy16(spare + p * PIXEL, line + (j + p) * PIXEL)
+                    else:
+                        zero16(spare + p * PIXEL)
+                transpose16(spare, PIXEL, spare, PIXEL)
+                for c in range(channels):
+                    copy_first(target + c * picture.plane + j * 4, spare + c * PIXEL, take)
+            j += take
