@@ -68,14 +68,20 @@ def make(name, split=None, classes=None, data=None):
     split = split or splits[0]
     if split not in splits:
         raise UnknownName(f"{name} has no split '{split}'{nearest(split, splits)}; it has {', '.join(splits)}")
+    command = f"{name} --split {split}"
     if split == "solver":
         if classes is not None or data:
             raise Error("a solver has no classes and no data layer; choose another --split")
-        return text.dump(module.solver())
-    fields = {"data": data or {}}
-    if classes is not None:
-        fields["classes"] = classes
-    return text.dump(module.net(split, **fields))
+        message = module.solver()
+    else:
+        fields = {"data": data or {}}
+        if classes is not None:
+            fields["classes"] = classes
+            command += f" --classes {classes}"
+        message = module.net(split, **fields)
+        command += "".join(f" --data {key}={value}" for key, value in (data or {}).items())
+    command = " ".join(command.split())  # a line break in a value would end the comment
+    return f"# Made by `python -m netspec.make {command}`; change models/{name}/net.py instead.\n{text.dump(message)}"
 
 
 def list_models():
@@ -93,8 +99,7 @@ def write_all():
     for name in recipes.names():
         for split in (*recipe(name).SPLITS, "solver"):
             path = recipes.FOLDER / name / f"{split}.prototxt"
-            content = f"# Made by `python -m netspec.make {name} --split {split}`; change net.py instead.\n"
-            content += make(name, split)
+            content = make(name, split)
             if not path.exists() or path.read_text(encoding="utf-8") != content:
                 files.write_text(path, content)
                 written += 1
