@@ -41,11 +41,16 @@ class Convolution(ConvolutionalLayer):
         self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32)
         return window
 
-    def forward(self, bottom, top):
+    def forward(self, bottom, top, relu=False):
         weight, bias = self.weights()
         for below, above in zip(bottom, top):
             image, out = self.flat(below.data, above.data)
-            self.kernels.forward(image, weight, bias, out)
+            self.kernels.forward(image, weight, bias, out, relu)
+
+    def forward_rectified(self, bottom, top):
+        if self.kernels.rectifies:
+            self.forward(bottom, top, relu=True)
+        return self.kernels.rectifies
 
     def backward(self, top, propagate_down, bottom):
         for below, above, wanted in zip(bottom, top, propagate_down):

@@ -17,6 +17,7 @@ class ReLU(Neuron):
         """Take the slope."""
         super().setup(bottom, top)
         self.slope = self.dtype.type(self.param.relu_param.negative_slope)
+        self.rectifies = self.slope == 0
 
     def forward(self, bottom, top):
         """Rectify."""

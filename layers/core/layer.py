@@ -34,6 +34,7 @@ class Layer:
     is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
     auto_top_blobs = False  # tops that the prototxt leaves out are made
     math = "fast"  # or "strict" or "caffe", see `layers.core.cpu.choose`; set by the net
+    rectifies = False  # y = max(x, 0): the layer before may do it while it writes x, see `forward_rectified`
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -115,6 +116,10 @@ class Layer:
     def forward(self, bottom, top):
         """Compute the tops' data."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def forward_rectified(self, bottom, top):
+        """Compute max(tops, 0), NaN staying NaN, in one go with `forward`, and return True; False where that is not offered."""
+        return False
 
     def backward(self, top, propagate_down, bottom):
         """Write the bottoms' diffs where `propagate_down` says so, add to the parameters' diffs."""

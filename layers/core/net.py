@@ -136,6 +136,10 @@ class Net:
             self.bottom_need_backward.append(bottom_need)
             need.update(dict.fromkeys(param.top, needs))
         self.outputs = sorted(unread)
+        # Layers with one top that the next layer rectifies in place: where both run and nobody looks between, they are one.
+        self._rectified_next = {i for i, (top, after) in enumerate(zip(self.top_vecs, self.layers[1:])) if after.rectifies
+                                and len(top) == 1 and top == self.top_vecs[i + 1] == self.bottom_vecs[i + 1]
+                                and not any(self.layers[i].loss_weights)}
         self.layer_dict = collections.OrderedDict(zip(self.layer_names, self.layers))
 
     def _make_tops(self, layer, param, unread):
@@ -290,6 +294,8 @@ class Net:
     def forward_from_to(self, first, last):
         """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
         loss = 0.0
+        rectified = None  # the number of a layer whose work the one before it has done
+        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
         for number in range(first, last + 1):
             for hook in self._hooks["before_forward"]:
                 hook(number)
@@ -297,7 +303,11 @@ class Net:
             try:
                 layer.reshape(bottom, top)
                 self._seed_loss_diffs(layer, top)
-                layer.forward(bottom, top)
+                if number != rectified:
+                    if number in self._rectified_next and number < last and not watched and layer.forward_rectified(bottom, top):
+                        rectified = number + 1
+                    else:
+                        layer.forward(bottom, top)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
             for blob, weight in zip(top, layer.loss_weights):

@@ -78,6 +78,7 @@ class Kernels:
     def __init__(self, window, math="fast", test=True, single=True):
         self.window = window
         self.choice = {phase: choose(window, phase, math, test, single) for phase in ("forward", "image", "weight")}
+        self.rectifies = self.choice["forward"].name in ("winograd", "gemm", "direct")  # whether `forward` takes `relu`
         self._prepared = {}
 
     def forward(self, image, weight, bias, out, relu=False, pooled=None):

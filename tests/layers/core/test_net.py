@@ -244,3 +244,28 @@ def test_errors_of_our_own_are_not_dressed_up(monkeypatch):
 def test_a_phase_is_train_or_test():
     with pytest.raises(Error, match="the phase is 7; it must be TRAIN"):
         make(DATA, phase=7)
+
+
+@pytest.mark.parametrize("channels, kernel", [(3, 3), (16, 3), (16, 1)], ids=["direct", "winograd", "gemm"])
+def test_a_rectified_convolution_is_one_step_that_nobody_can_tell(channels, kernel):
+    def two():
+        return make(f"""layer {{ name: "in" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: {channels} dim: 9
+          dim: 11 }} }} }} layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{
+          num_output: 17 kernel_size: {kernel} weight_filler {{ type: "msra" }} bias_filler {{ value: 0.1 }} }} }}
+          layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}""")
+
+    net, apart = two(), two()
+    seen = []
+    apart.after_forward(lambda number: seen.append(apart.blobs["conv"].data.copy()))
+    for each in (net, apart):
+        each.blobs["data"].data[...] = np.random.RandomState(0).randn(*each.blobs["data"].shape)
+        each.forward()
+    assert seen[1].min() < 0 and (np.maximum(seen[1], 0) == seen[2]).all()  # who watches sees the layers apart
+    assert (net.blobs["conv"].data == apart.blobs["conv"].data).all()
+    net.forward(end="conv")
+    assert (net.blobs["conv"].data == seen[1]).all()
+    net.forward("relu")
+    assert (net.blobs["conv"].data == seen[2]).all()
+    net.blobs["data"].data[0, 0, 4, 4] = np.nan
+    net.forward()
+    assert np.isnan(net.blobs["conv"].data).any()
