@@ -15,7 +15,8 @@ from data import labels, pictures
 from netspec import files
 from netspec.errors import Error, PathError, UnknownName, nearest
 
-SAMPLE_CURE = "or run with --sample for the embedded data set (python -m data.sample draws it)"
+SAMPLE_CURE = ("name another folder with --data (such as --data voc_dir=FOLDER), or run with --sample for the embedded data set "
+               "(python -m data.sample draws it)")
 
 log = logging.getLogger("deepjet")
 

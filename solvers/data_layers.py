@@ -63,6 +63,32 @@ def set_params(net, values):
                               f"known: {', '.join(sorted(set(known)))}")
 
 
+class Settings:
+    """KEY=VALUE settings for all nets of a solver: ``settings(net)`` sets them in one.
+
+    A folder (``voc_dir``, ``sbdd_dir``) is set only in layers that have it: training and test net name different ones.
+    """
+
+    def __init__(self, values):
+        self.values = values
+        self.unused = {key for key in values if key.endswith("_dir")}
+        self.known = set()
+
+    def __call__(self, net):
+        folders = {key for layer in find(net) if layer.type == "Python" for key in param_dict(layer)
+                   if key.endswith("_dir")}
+        self.known |= folders
+        self.unused -= folders
+        set_params(net, {key: value for key, value in self.values.items()
+                         if not key.endswith("_dir") or key in folders})
+
+    def refuse_unused(self):
+        """Refuse folders that no layer of any net has."""
+        for key in sorted(self.unused):
+            raise UnknownName(f"no data layer takes '{key}'{nearest(key, self.known)}; "
+                              f"folders: {', '.join(sorted(self.known)) or 'none'}")
+
+
 def _literal(param, key, value):
     field = param.DESCRIPTOR.fields_by_name[key]
     param.ClearField(key)

@@ -16,6 +16,7 @@ from layers.core import filler, rng
 from layers.core.cpu import parallel
 from netspec import caffe_pb2, files, recipes, text, weights
 from netspec.errors import Error, UnknownName, run_door
+from netspec.options import key_values
 from solvers import data_layers, health, log, solver
 
 EXAMPLES = """examples:
@@ -50,10 +51,14 @@ def _parser():
     parser.add_argument("--weights", metavar="A,B", help="caffemodel or HDF5 files to start from, by layer names")
     parser.add_argument("--snapshot", metavar="S", help="solverstate (binary or HDF5) to go on from")
     parser.add_argument("--iterations", metavar="N", type=_positive,
-                        help="train N more iterations, whatever max_iter says")
-    parser.add_argument("--sample", action="store_true",
-                        help="train on the embedded sample images instead of the net's own data set; layers that would "
-                        "be zero get random values (--fill msra)")
+                        help="train N more iterations, whatever max_iter says (which becomes their number, for lr_policy poly)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--data", metavar="KEY=VALUE", action="append",
+                       help="set a parameter of the data layers, such as voc_dir=PATH (a folder only where a layer has one of "
+                       "that name); may be repeated")
+    where.add_argument("--sample", action="store_true",
+                       help="train on the embedded sample images instead of the net's own data set; layers that would "
+                       "be zero get random values (--fill msra)")
     parser.add_argument("--fill", choices=("msra", "xavier"),
                         help="random first values for layers that are all zero, but for those named "
                         f"{KEPT_AT_ZERO}*; seeded by random_seed")
@@ -85,7 +90,12 @@ def _train(options):
     given = options.weights.split(",") if options.weights else [w for line in param.weights for w in line.split(",")]
     given = [files.find(name.strip(), beside=path, what="weights") for name in given if name.strip()]
     param.ClearField("weights")
-    machine = solver.make(param, path=path, edit=data_layers.use_sample if options.sample else None)
+    edit = data_layers.use_sample if options.sample else None
+    if options.data:
+        edit = data_layers.Settings(key_values(options.data))
+    machine = solver.make(param, path=path, edit=edit)
+    if options.data:
+        edit.refuse_unused()
     try:
         if options.snapshot:
             log.info("run.py:1", f"Restoring previous solver status from {options.snapshot}")

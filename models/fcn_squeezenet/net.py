@@ -6,9 +6,9 @@ Start it from the ImageNet weights, ``--weights squeezenet_v1.0.caffemodel``: th
 from models import families
 from models.datasets import VOC_ONLY
 
-# Features scaled to a spread of about 1 (their standard deviations are 35, 42 and 211), and a trunk that learns at a
-# fifth of the new layers' rate: of the few settings tried on held-out training images, these learned fastest. With the
-# whole rate the pretrained layers are shaken so much that a pass over 520 images ends at a loss of 1.15 and not 1.02.
+# Features scaled to a spread of about 1 (their standard deviations are 35, 42 and 211) and a trunk that learns at a fifth
+# of the new layers' rate: with half of it or all of it the pretrained layers are shaken and the loss falls more slowly,
+# with a tenth it ends the same. The solver's numbers are those of a run of 8 passes over 520 images: 0.22 mean IU.
 SCALES = (0.03, 0.03, 0.003)  # fire9, fire8, fire4
 TRUNK_RATE = 0.2
 
@@ -25,5 +25,5 @@ def net(split, classes=VOC_ONLY.classes, data=None, **options):
 def solver(**fields):
     """Return the solver: the loss is normalised, so the rate is not the paper's, and it falls to 0 at `max_iter`."""
     return VOC_ONLY.solver("fcn_squeezenet", **{
-        "base_lr": 1e-3, "lr_policy": "poly", "power": 0.9, "momentum": 0.9, "max_iter": 4000, "snapshot": 1000,
+        "base_lr": 1e-3, "lr_policy": "poly", "power": 0.9, "momentum": 0.9, "max_iter": 4160, "snapshot": 1040,
         **fields})

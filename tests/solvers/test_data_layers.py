@@ -27,6 +27,19 @@ def test_data_parameters_are_set_by_kind():
         data_layers.set_params(message(LOSS), {"source": 1})
 
 
+def test_settings_reach_every_net_and_folders_only_layers_that_have_them():
+    settings = data_layers.Settings({"voc_dir": "/v", "sbdd_dir": "/s", "split": "mine"})
+    train, test = message(PYTHON.replace("voc_dir", "sbdd_dir")), message(PYTHON)
+    settings(train)
+    with pytest.raises(UnknownName, match="no data layer takes 'voc_dir'.*folders: sbdd_dir"):
+        settings.refuse_unused()
+    settings(test)
+    settings.refuse_unused()
+    found = [data_layers.param_dict(net.layer[0]) for net in (train, test)]
+    assert [(one.get("sbdd_dir"), one.get("voc_dir"), one["split"]) for one in found] == [
+        ("/s", None, "mine"), (None, "/v", "mine")]
+
+
 def test_param_str_is_read_as_data_and_never_run():
     net = message(PYTHON.replace("'there'", "__import__('os').getcwd()"))
     with pytest.raises(Error, match="not a dict of Python literals"):

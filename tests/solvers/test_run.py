@@ -204,6 +204,10 @@ def test_sample_stands_for_the_data_set(door, here, monkeypatch):
     code, _, err = door("solver.prototxt", "--iterations", 2)
     assert code == 1 and "/no/such/folder" in last_line(err) and "--sample" in last_line(err)
     (here / "solver.prototxt").write_text(small.SOLVER.replace("base_lr: 0.01", "base_lr: 1e-8"))
+    code, _, err = door("solver.prototxt", "--data", f"sbdd_dir={folder}", "--fill", "msra", "--iterations", 1)
+    assert code == 0, err
+    code, _, err = door("solver.prototxt", "--data", "sbd_dir=x", "--iterations", 1)
+    assert code != 0 and "sbdd_dir" in last_line(err)
     code, _, err = door("solver.prototxt", "--sample", "--iterations", 2)
     assert code == 0
     assert "random first values (msra" in err
