@@ -206,8 +206,8 @@ def test_sample_stands_for_the_data_set(door, here, monkeypatch):
     (here / "solver.prototxt").write_text(small.SOLVER.replace("base_lr: 0.01", "base_lr: 1e-8"))
     code, _, err = door("solver.prototxt", "--data", f"sbdd_dir={folder}", "--fill", "msra", "--iterations", 1)
     assert code == 0, err
-    code, _, err = door("solver.prototxt", "--data", "sbd_dir=x", "--iterations", 1)
-    assert code != 0 and "sbdd_dir" in last_line(err)
+    code, _, err = door("solver.prototxt", "--data", f"sbdd_dir={folder}", "--data", "sbd_dir=x", "--iterations", 1)
+    assert code == 2 and "did you mean 'sbdd_dir'" in last_line(err)
     code, _, err = door("solver.prototxt", "--sample", "--iterations", 2)
     assert code == 0
     assert "random first values (msra" in err
