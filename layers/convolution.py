@@ -38,7 +38,7 @@ class Convolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(bottom[0], top[0], param.group, bottom[1:], kernel, stride, pad, dilation, top[1:],
                         plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32)
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32, self.kernels)
         return window
 
     def forward(self, bottom, top, relu=False):

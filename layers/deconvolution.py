@@ -40,7 +40,7 @@ class Deconvolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(top[0], bottom[0], param.group, top[1:], kernel, stride, pad, dilation, bottom[1:],
                         plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32)
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32, self.kernels)
         self._maybe_diagonal = window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
         return window
 

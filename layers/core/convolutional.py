@@ -50,7 +50,7 @@ class ConvolutionalLayer(Layer):
         return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
 
     def setup(self, bottom, top):
-        self._shape = self.window = None
+        self._shape = self.window = self.kernels = None
         super().setup(bottom, top)
 
     def reshape(self, bottom, top):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from layers.core.cpu import convolve, parallel
+from layers.core.cpu import convolve, parallel, winograd
 from layers.core.layer import Layer
 from netspec import caffe_pb2
 from netspec.errors import Error
@@ -281,3 +281,18 @@ def test_fillers_fill_weights_and_bias():
                                   "bias_filler { value: 0.5 }"), [np.zeros((1, 2, 5, 5))], phase=caffe_pb2.TEST)
     assert layer.blobs[0].data.std() > 0.1
     assert (layer.blobs[1].data == 0.5).all()
+
+
+def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):
+    prepared = []
+    prepare = winograd.prepare
+    monkeypatch.setattr(winograd, "prepare", lambda *arguments: prepared.append(1) or prepare(*arguments))
+    x, w = rng.randn(1, 16, 12, 9).astype("f4"), rng.randn(16, 16, 3, 3)
+    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w])
+    for height, width in ((9, 12), (20, 7), (12, 9)):
+        bottom[0].reshape(1, 16, height, width)
+        bottom[0].data[...] = 1
+        layer.reshape(bottom, top)
+        layer.forward(bottom, top)
+        assert top[0].data[0, 3, 4, 4] == pytest.approx(w[3].sum(), rel=1e-4, abs=1e-4)
+    assert len(prepared) == 1

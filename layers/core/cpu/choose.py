@@ -75,11 +75,12 @@ class Kernels:
     Weights are transformed again when they have changed since the call before, by whatever way (see `fingerprint`).
     """
 
-    def __init__(self, window, math="fast", test=True, single=True):
+    def __init__(self, window, math="fast", test=True, single=True, before=None):
+        """`before`: the layer's kernels for another size of image, whose transformed weights serve on."""
         self.window = window
         self.choice = {phase: choose(window, phase, math, test, single) for phase in ("forward", "image", "weight")}
         self.rectifies = self.choice["forward"].name in ("winograd", "gemm", "direct")  # whether `forward` takes `relu`
-        self._prepared = {}
+        self._prepared = {} if before is None else before._prepared
 
     def forward(self, image, weight, bias, out, relu=False, pooled=None):
         """Write the convolution of `image` to `out`. `relu` and `pooled` need Winograd, or (`relu`) direct summation."""
