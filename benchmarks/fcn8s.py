@@ -1,7 +1,8 @@
 """Time and peak memory of the full-width FCN-8s on one 500x500 image: forward, forward + backward, whole training step.
 
-``python -m benchmarks.fcn8s [--size 500x500] [--repeat 5]`` prints a table: medians, and the largest resident memory of a
-process that did only that. Caffe 1.0 (OpenBLAS) on two cores of this class: forward 3.0 s, forward and backward 6.0 s.
+``python -m benchmarks.fcn8s [--size 500x500] [--repeat 5] [--torch PYTHON]`` prints a table: medians, and the largest
+resident memory of a process that did only that; PyTorch's beside them where an interpreter has it. Caffe's column is
+recorded: 1.0 with OpenBLAS on two cores of another such machine.
 """
 
 import argparse
@@ -73,24 +74,39 @@ def measure(what, size, repeat):
 
 
 def main(argv=None):
-    """Print the table; each row is measured in a process of its own."""
+    """Print the table; every figure is measured in processes of its own, ours and PyTorch's in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="500x500", help="height x width of the image")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each, in turn; the median counts")
+    parser.add_argument("--torch", metavar="PYTHON", default=sys.executable, help="an interpreter that has PyTorch")
     parser.add_argument("--one", choices=WHAT, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    size = tuple(int(n) for n in args.size.split("x"))
+    height, width = (int(n) for n in args.size.split("x"))
     if args.one:
-        seconds = measure(args.one, size, args.repeat)
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        print(measure(args.one, (height, width), args.repeat), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return 0
-    print(f"FCN-8s, 1x3x{size[0]}x{size[1]}, {len(os.sched_getaffinity(0))} cores, median of {args.repeat}")
-    print(f"{'':20} {'seconds':>8} {'Caffe':>6} {'peak GiB':>9}")
+    with_torch = subprocess.run([args.torch, "-c", "import torch"], capture_output=True).returncode == 0
+    print(f"FCN-8s, 1x3x{height}x{width}, {len(os.sched_getaffinity(0))} cores, median of {args.rounds} x {args.repeat}; "
+          "seconds (peak GiB)")
+    print(f"{'':20} {'deepjet':>13} {'PyTorch':>13} {'channels last':>13}  ratio to the better   Caffe 1.0")
     for what, caffe in WHAT.items():
-        command = [sys.executable, "-m", "benchmarks.fcn8s", "--one", what, "--size", args.size, "--repeat", str(args.repeat)]
-        seconds, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
-        print(f"{what:20} {float(seconds):8.2f} {caffe or '':>6} {float(peak):9.2f}")
+        commands = [[sys.executable, "-m", "benchmarks.fcn8s", "--one", what, "--size", args.size, "--repeat", str(args.repeat)]]
+        if with_torch:
+            shape = [str(height), str(width), str(args.repeat)]
+            commands += [[args.torch, "-m", "benchmarks.torch_fcn8s", what, *shape, layout]
+                         for layout in ("contiguous", "channels_last")]
+        runs = [[run(command) for command in commands] for _ in range(args.rounds)]
+        columns = [[statistics.median(one) for one in zip(*column)] for column in zip(*runs)]
+        cells = [f"{seconds:6.2f} ({peak:4.2f})" for seconds, peak in columns] + ["-"] * (3 - len(columns))
+        ratio = f"{columns[0][0] / min(c[0] for c in columns[1:]):.2f}" if with_torch else "-"
+        print(f"{what:20} " + " ".join(f"{cell:>13}" for cell in cells) + f"  {ratio:>19}   {caffe or '-':>9}")
     return 0
+
+
+def run(command):
+    """Run one measurement; return (seconds, peak GiB)."""
+    return [float(word) for word in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]]
 
 
 if __name__ == "__main__":
