@@ -21,7 +21,7 @@ from data import pictures, transform
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import named_shapes, three_numbers
-from solvers import data_layers, nets, opencv, stand_ins
+from solvers import data_layers, engine, nets, opencv, stand_ins
 from solvers.dumps import Dump, check_ending, write_dump
 
 
@@ -48,7 +48,7 @@ def main(argv=None):
         message, picture = _picture(message, options, path)
     if options.against == "opencv":
         message = stand_ins.without_judges(message)
-    net = nets.open_net(message, path, phase, weights)
+    net = nets.open_net(message, path, phase, weights, **engine.use(options))
     if options.end and options.end not in net.layer_names:
         raise UnknownName(f"net '{path}' has no layer '{options.end}'{nearest(options.end, net.layer_names)}; "
                           f"layers: {', '.join(net.layer_names)}")
@@ -97,6 +97,7 @@ def _parser():
     parser.add_argument("--end", metavar="LAYER", help="stop after this layer")
     parser.add_argument("--seed", type=int, default=1337, metavar="N", help="of random inputs (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="also list the blobs that nothing is known of")
+    engine.add_options(parser)
     return parser
 
 

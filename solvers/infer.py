@@ -17,7 +17,7 @@ from data import colors, pictures, transform
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import three_numbers
-from solvers import data_layers, memory, nets, predictions, stand_ins
+from solvers import data_layers, engine, memory, nets, predictions, stand_ins
 
 
 def main(argv=None):
@@ -28,7 +28,8 @@ def main(argv=None):
     paths = pictures.find_all(options.images)
     targets = _targets(paths, options.out)
     message = stand_ins.without_judges(stand_ins.without_data(nets.read(path)))
-    net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"))
+    net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"),
+                        **engine.use(options))
     segment = Segmenter(net, mean, options.score)
     given = files.read_text(options.names).split("\n") if options.names else None
     names = [name.strip() for name in given if name.strip()] if given else None
@@ -68,6 +69,7 @@ def _parser():
     parser.add_argument("--score", metavar="BLOB", help="the score blob (default: 'score', else the only output)")
     parser.add_argument("--names", metavar="FILE", help="names of the classes, one a line (a data set's classes.txt)")
     parser.add_argument("--npy", action="store_true", help="also write the scores, (classes, H, W) float32")
+    engine.add_options(parser)
     return parser
 
 

@@ -23,13 +23,13 @@ def read(path, phase=caffe_pb2.TEST):
     return net
 
 
-def open_net(net, path, phase=caffe_pb2.TEST, weights=None):
+def open_net(net, path, phase=caffe_pb2.TEST, weights=None, **how):
     """Return the `Net` of a message that was read from `path`, with weights if any are given.
 
     Errors name the lines of `path`, and folders of data are looked for beside it. Weights that match no layer are
-    refused; layers that they leave zero or at a random start are named on stderr.
+    refused; layers that they leave zero or at a random start are named on stderr. `how` goes to `Net` (see `engine.use`).
     """
-    made = Net(net, phase, weights=weights, source=path)
+    made = Net(net, phase, weights=weights, source=path, **how)
     if weights and made.params:
         report = made.weights_report
         if not report.copied:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import inspect
 import os
@@ -13,11 +14,11 @@ import threading
 import tqdm
 
 from layers.core import filler, rng
-from layers.core.cpu import parallel
+from layers.core.net import Net
 from netspec import caffe_pb2, files, recipes, text, weights
 from netspec.errors import Error, UnknownName, run_door
 from netspec.options import key_values
-from solvers import data_layers, health, log, solver
+from solvers import data_layers, engine, health, log, solver
 
 EXAMPLES = """examples:
   python -m solvers.run models/fcn_sample/solver.prototxt --sample
@@ -34,8 +35,6 @@ def main(argv=None):
     options = _parser().parse_args(argv)
     if options.weights and options.snapshot:
         raise UnknownName("--weights begins anew, --snapshot goes on: give one of them")
-    if options.threads is not None:
-        parallel.set_threads(options.threads)
     log.start()
     with contextlib.ExitStack() as stack:
         if options.log:
@@ -50,7 +49,7 @@ def _parser():
     parser.add_argument("solver", metavar="SOLVER", help="solver prototxt, its folder, or the name of a model")
     parser.add_argument("--weights", metavar="A,B", help="caffemodel or HDF5 files to start from, by layer names")
     parser.add_argument("--snapshot", metavar="S", help="solverstate (binary or HDF5) to go on from")
-    parser.add_argument("--iterations", metavar="N", type=_positive,
+    parser.add_argument("--iterations", metavar="N", type=engine.positive,
                         help="train N more iterations, whatever max_iter says (which becomes their number, for lr_policy poly)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="KEY=VALUE", action="append",
@@ -62,16 +61,9 @@ def _parser():
     parser.add_argument("--fill", choices=("msra", "xavier"),
                         help="random first values for layers that are all zero, but for those named "
                         f"{KEPT_AT_ZERO}*; seeded by random_seed")
-    parser.add_argument("--threads", metavar="N", type=_positive, help="threads to compute with (default: all cores)")
     parser.add_argument("--log", metavar="FILE", help="append the log to this file too")
+    engine.add_options(parser)
     return parser
-
-
-def _positive(word):
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
 
 
 def find_solver(name):
@@ -93,7 +85,7 @@ def _train(options):
     edit = data_layers.use_sample if options.sample else None
     if options.data:
         edit = data_layers.Settings(key_values(options.data))
-    machine = solver.make(param, path=path, edit=edit)
+    machine = solver.make(param, net_class=functools.partial(Net, **engine.use(options)), path=path, edit=edit)
     if options.data:
         edit.refuse_unused()
     try:

@@ -21,7 +21,7 @@ from data import metrics
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import key_values
-from solvers import data_layers, nets, score_report
+from solvers import data_layers, engine, nets, score_report
 from solvers.pixel_loss import PixelLoss
 from solvers.predictions import Saver, predict, sample_of
 
@@ -41,7 +41,8 @@ def main(argv=None):
         given["split"] = options.split
     data_layers.set_params(message, given)
     _visit_in_order(message)
-    net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"))
+    net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"),
+                        **engine.use(options))
     try:
         dataset = data_layers.dataset_of(net)
         heads = _heads(message, net, options)
@@ -88,6 +89,7 @@ def _parser():
     parser.add_argument("--log", metavar="FILE", help="training log whose loss curve goes onto the page")
     parser.add_argument("--shown", metavar="N", type=int, default=12, help="pictures there (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    engine.add_options(parser)
     return parser
 
 
