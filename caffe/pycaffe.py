@@ -7,6 +7,7 @@ import numpy as np
 
 from layers.core import catalogue, net
 from layers.core.blob import Blob
+from netspec import hdf5
 from netspec.caffe_pb2 import TEST
 from netspec.errors import Error, nearest
 from solvers import solver
@@ -111,7 +112,7 @@ class Net(net.Net):
     def save_hdf5(self, path, write_diff=False):
         """Write the parameters as HDF5."""
         path = str(path)
-        self.save(path if path.endswith((".h5", ".hdf5")) else f"{path}.h5", write_diff)
+        self.save(path if hdf5.wants_hdf5(path) else f"{path}.h5", write_diff)
 
     def load_hdf5(self, path):
         """Copy parameters from HDF5."""

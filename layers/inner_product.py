@@ -13,7 +13,6 @@ import numpy as np
 
 from layers.core.cpu import blas
 from layers.core.layer import Layer
-from netspec import geometry
 
 STEP = 512  # outputs, or inputs, that one product takes of the weights
 PRODUCT = 1 << 20  # values of the weights' gradient made at a time before they are added
@@ -29,7 +28,7 @@ class InnerProduct(Layer):
             self.fail("num_output is missing or 0; give the number of outputs")
 
     def _axis(self, shape):
-        return geometry.canonical_axis(self.param.inner_product_param.axis, len(shape), "the bottom", self.fail)
+        return self.canonical_axis(self.param.inner_product_param.axis, len(shape))
 
     def top_shapes(self, bottom_shapes):
         shape = bottom_shapes[0]

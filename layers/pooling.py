@@ -185,6 +185,16 @@ def max_cpu(first, last, numbers, image, out, winners):
 
 
 @numba.njit(cache=True, nogil=True)
+def sum_at(image, plane, top, bottom, left, right):
+    """Return the sum of a window's values, row by row, in float64."""
+    total = 0.0
+    for y in range(top, bottom):
+        for x in range(left, right):
+            total += image[plane, y, x]
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
 def average_cpu(first, last, numbers, image, out):
     """AVE for output rows [first, last)."""
     height, width = image.shape[1], image.shape[2]
@@ -192,10 +202,7 @@ def average_cpu(first, last, numbers, image, out):
         plane, row = index // out.shape[1], index % out.shape[1]
         for column in range(out.shape[2]):
             top, bottom, left, right = window_at(numbers, row, column, height, width)
-            total = 0.0
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    total += image[plane, y, x]
+            total = sum_at(image, plane, top, bottom, left, right)
             area = area_at(numbers, row, column, height, width)
             out[plane, row, column] = total / area if area > 0 else 0.0
 
@@ -208,10 +215,7 @@ def draw_cpu(first, last, numbers, image, out, winners, key, start):
         plane, row = index // out.shape[1], index % out.shape[1]
         for column in range(out.shape[2]):
             top, bottom, left, right = window_at(numbers, row, column, height, width)
-            total = 0.0
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    total += image[plane, y, x]
+            total = sum_at(image, plane, top, bottom, left, right)
             bits = bits_at(key, start + np.uint64(index * out.shape[2] + column))
             wanted = (bits >> np.uint64(11)) * 2.0**-53 * total  # 53 bits: a float64 in [0, 1)
             winner, last_one, total = -1, -1, 0.0

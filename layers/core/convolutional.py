@@ -27,7 +27,7 @@ class ConvolutionalLayer(Layer):
     def sizes(self, shape):
         """Return (axis, channels, kernel, stride, pad, dilation) for a bottom's shape, refusing what does not fit."""
         param = self.param.convolution_param
-        axis = geometry.canonical_axis(param.axis, len(shape), "the bottom", self.fail)
+        axis = self.canonical_axis(param.axis, len(shape))
         channels, spatial = shape[axis], len(shape) - axis - 1
         if channels < 1 or channels % param.group:
             self.fail(f"the bottom {list(shape)} has {channels} channels on axis {axis}, which cannot be cut into "

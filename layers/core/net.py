@@ -10,7 +10,7 @@ from google.protobuf import message as protobuf_message
 
 from layers.core import catalogue, rng
 from layers.core.blob import Blob
-from netspec import caffe_pb2, graph, text, upgrade, weights
+from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
 from netspec.errors import Error, nearest
 
 log = logging.getLogger("deepjet")
@@ -459,7 +459,7 @@ class Net:
         def entry(blob):
             return blob.data, blob.diff if diffs else None
 
-        if not os.fspath(path).endswith((".h5", ".hdf5")):
+        if not hdf5.wants_hdf5(path):
             weights.write_caffemodel(path, self.param, {n: [entry(b) for b in bs] for n, bs in self.params.items()})
             return
         # Caffe's HDF5 has a group for every layer, and a shared parameter only where it is owned.

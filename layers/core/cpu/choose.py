@@ -82,12 +82,12 @@ class Kernels:
         self.rectifies = self.choice["forward"].name in ("winograd", "gemm", "direct")  # whether `forward` takes `relu`
         self._prepared = {} if before is None else before._prepared
 
-    def forward(self, image, weight, bias, out, relu=False, pooled=None):
-        """Write the convolution of `image` to `out`. `relu` and `pooled` need Winograd, or (`relu`) direct summation."""
+    def forward(self, image, weight, bias, out, relu=False):
+        """Write the convolution of `image` to `out`. `relu` only where `rectifies`."""
         name, window = self.choice["forward"].name, self.window
         if name == "winograd":
             prepared = self._prepare(weight, turned=False)
-            winograd.forward(image, prepared, window.kernel[0], window.pad, out, bias, relu, pooled)
+            winograd.forward(image, prepared, window.kernel[0], window.pad, out, bias, relu)
         elif name in ("gemm", "direct"):
             direct.forward(window, image, weight, bias, out, relu)
         else:

@@ -69,6 +69,12 @@ class Window:
         return set(self.stride) <= {1}
 
     @functools.cached_property
+    def turns(self):
+        """Whether the gradient is better taken so (`turned`): many pixels, few of them outside the output, not few rows."""
+        return (self.unit_stride and self.pixels >= 4096 and self.channels // self.group >= 16
+                and 4 * math.prod(self.image) <= 5 * self.pixels)
+
+    @functools.cached_property
     def turned(self):
         """The window that slides over the output to give the image's gradient; only for `unit_stride`."""
         pad = tuple(d * (k - 1) - p for k, p, d in zip(self.kernel, self.pad, self.dilation))
@@ -94,10 +100,8 @@ def backward_image(window, out, weight, bias, image):
     if window.pointwise:
         matrix = weight.reshape(group, outputs, channels).transpose(0, 2, 1)
         _product(window.turned, out, matrix, bias, image)
-    elif _turn(window):
-        turned = blas.scratch((group * channels, outputs, window.taps), weight.dtype, "turned")
-        parallel.run(turn_cpu, group * channels, weight.reshape(group, outputs, channels, window.taps), turned,
-                     work=weight.size)
+    elif window.turns:
+        turned = turn(window, weight, blas.scratch((weight.size,), weight.dtype, "turned"))
         _product(window.turned, out, turned.reshape(group, channels, -1), bias, image)
     else:
         _scatter(window, out, weight, bias, image)
@@ -236,12 +240,6 @@ def _scatter(window, out, weight, bias, image):
     blas.each(items, add, number * window.outputs * window.depth * window.pixels)
 
 
-def _turn(window):
-    """Whether the image's gradient is better a convolution over the output: many pixels, few of them outside."""
-    return (window.unit_stride and window.pixels >= 4096 and window.channels // window.group >= 16
-            and 4 * math.prod(window.image) <= 5 * window.pixels)
-
-
 def _rows(window, depth, image):
     """Return blocks (first, last) of output rows, for columns of `depth` values."""
     size = depth * image.itemsize
@@ -281,6 +279,14 @@ def _columns_of_images(window, images):
     for image, target in zip(images, columns):
         im2col_cpu(0, window.depth, window.numbers, image, 0, window.rows, target)
     return columns
+
+
+def turn(window, weight, room):
+    """Return the weights as (group * C, M / group, taps) with the taps in reverse, in the memory of the flat array `room`."""
+    group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
+    turned = room.reshape(group * channels, outputs, window.taps)
+    parallel.run(turn_cpu, group * channels, weight.reshape(group, outputs, channels, window.taps), turned, work=weight.size)
+    return turned
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ float64 is the matrix product's: 2e-7 to 6e-7 of the largest value. `convolve` i
 import numpy as np
 
 from layers.core.cpu import gemm, parallel
-from layers.core.cpu.convolve import turn_cpu
+from layers.core.cpu.convolve import turn
 from layers.core.cpu.gemm import Product
 from layers.core.cpu.im2col import col2im_cpu
 from layers.core.cpu.memory import scratch
@@ -41,17 +41,11 @@ def forward(window, image, weight, bias, out, relu=False):
 
 def image_gradient(window, error, weight, bias, image):
     """Write the transposed convolution of `error` (N, M, *) with `weight` to `image` (N, C, *), plus `bias` (C,)."""
-    group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
     if window.pointwise:
-        _product(window.turned, error, weight, channels * 4, 1, bias, image)
-    elif (window.unit_stride and channels >= 16 and window.pixels >= 4096
-          and np.prod(window.image) * 4 <= 5 * window.pixels):
-        # Also a convolution, over the error. Not where many of its pixels would be outside of it, or few rows its result.
-        turned = scratch(weight.nbytes, "turned")[: weight.nbytes].view(np.float32)
-        turned = turned.reshape(group * channels, outputs, window.taps)
-        parallel.run(turn_cpu, group * channels, weight.reshape(group, outputs, channels, window.taps), turned,
-                     work=weight.size)
-        _product(window.turned, error, turned, outputs * window.taps * 4, 0, bias, image)
+        _product(window.turned, error, weight, window.channels // window.group * 4, 1, bias, image)
+    elif window.turns:
+        turned = turn(window, weight, scratch(weight.nbytes, "turned")[: weight.nbytes].view(np.float32))
+        _product(window.turned, error, turned, window.turned.depth * 4, 0, bias, image)
     else:
         _add_patches(window, error, weight, bias, image)
 
