@@ -10,7 +10,7 @@ help:
 	@echo "make lint    ruff"
 	@echo "make models  write every model's prototxts from its net.py"
 	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
-	@echo "make bench   the measurements behind the README's figures"
+	@echo "make bench   install other engines and measure ours beside them (25 minutes); benchmarks/results/ gets the table"
 	@echo "make clean   remove $(VENV), demo/ and what Python left behind"
 
 # The stamps make a second `make demo` start at once.
@@ -46,9 +46,15 @@ proto:
 	$(BIN)/pip install --quiet -e ".[proto]"
 	$(BIN)/python netspec/compile_proto.py
 
-bench: $(VENV)/installed-test
-	$(RUN) benchmarks.fcn8s
-	$(RUN) benchmarks.load_caffemodel
+# torch first and from its own index: the default one brings CUDA's libraries along.
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check torch --index-url https://download.pytorch.org/whl/cpu \
+	  || echo "torch for the CPU is not to be had there; taking what the extra finds"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@touch $@
+
+bench: $(VENV)/installed-bench
+	$(RUN) benchmarks.run $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache

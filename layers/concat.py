@@ -4,6 +4,10 @@ Any shape; all lengths but the one along `axis` (default 1; the older `concat_di
 agree. With a single bottom the top shares its memory. Source: Caffe's ConcatLayer.
 """
 
+import numpy as np
+
+from layers.core.cpu.channels import copy_channels
+from layers.core.cpu.isa import BLOCK
 from layers.core.parts import PartsLayer
 
 
@@ -29,15 +33,57 @@ class Concat(PartsLayer):
                           f"axis {axis} must agree")
         return [first[:axis] + (sum(shape[axis] for shape in bottom_shapes),) + first[axis + 1:]]
 
+    def _channels(self, blob):
+        """Whether channels are what is joined, of images that may lie in blocks."""
+        return len(blob.shape) == 4 and self.axis(4) == 1 and blob.dtype == np.float32
+
+    def reads_blocks(self):
+        """Blocks of channels can be joined."""
+        return self._blocks
+
+    writes_blocks = backward_in_blocks = reads_blocks
+
+    def joined(self, bottom, top):
+        """Return [(blob, channel of the top)] of bottoms that may be written where they are joined, or []."""
+        channels = [blob.shape[1] for blob in bottom] if self._blocks else []
+        places = [sum(channels[:i]) for i in range(len(channels))]
+        return [(blob, at) for blob, at in zip(bottom, places) if not (at % BLOCK or blob.shape[1] % BLOCK)]
+
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        self._blocks = len(bottom) > 1 and self._channels(bottom[0])
+
     def forward(self, bottom, top):
         """Copy the bottoms side by side."""
+        if self._blocks and top[0].blocks:
+            target, at = top[0].write(), 0
+            if target.picture.blocked:
+                whole = top[0].memory().blocked
+                for blob in bottom:
+                    part = blob.in_blocks()
+                    if not whole.holds(part):  # it was not written in its place, see `layers.core.plan`
+                        copy_channels(part.address, part.picture, 0, *target, at, blob.shape[1])
+                    at += blob.shape[1]
+                return
         if len(bottom) > 1:
             for blob, place in self.pairs(bottom, top[0], top[0].data):
-                place[...] = blob.data.reshape(place.shape)
+                place[...] = blob.peek().reshape(place.shape)
 
     def backward(self, top, propagate_down, bottom):
         """Hand each bottom its part of the gradient."""
-        if len(bottom) > 1:
+        if self._blocks and top[0].memory(diff=True).in_blocks(top[0].shape):
+            source, at, left = top[0].place(diff=True), 0, []
+            for blob, wanted in zip(bottom, propagate_down):
+                target = blob.write(diff=True) if wanted and blob.diff_blocks else None
+                if target is not None and target.picture.blocked:
+                    copy_channels(*source, at, *target, 0, blob.shape[1])
+                elif wanted:
+                    left.append((blob, at))
+                at += blob.shape[1]
+            for blob, at in left:
+                blob.diff[...] = top[0].nchw(diff=True)[:, at : at + blob.shape[1]]
+        elif len(bottom) > 1:
             for (blob, place), wanted in zip(self.pairs(bottom, top[0], top[0].diff), propagate_down):
                 if wanted:
                     blob.diff.reshape(place.shape)[...] = place

@@ -12,9 +12,11 @@ import math
 
 import numpy as np
 
+from layers.core.border import Step
 from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve
-from layers.core.cpu.choose import Kernels
+from layers.core.cpu.channel_sums import bias_gradient_pictures
+from layers.core.cpu.choose import PLACES, Kernels, choose, few
 from layers.core.cpu.convolve import Window
 from netspec import caffe_pb2, geometry
 
@@ -35,30 +37,95 @@ class Convolution(ConvolutionalLayer):
 
     def make_window(self, bottom, top, kernel, stride, pad, dilation):
         """Return the window for shapes (C, *image) and (M, *out), and choose who computes it."""
-        param = self.param.convolution_param
-        window = Window(bottom[0], top[0], param.group, bottom[1:], kernel, stride, pad, dilation, top[1:],
-                        plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32, self.kernels)
+        window = self._window(bottom, top, kernel, stride, pad, dilation)
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+                               self._blocks, self.low_memory, self.kernels)
         return window
 
-    def forward(self, bottom, top, relu=False):
-        weight, bias = self.weights()
-        for below, above in zip(bottom, top):
-            image, out = self.flat(below.data, above.data)
-            self.kernels.forward(image, weight, bias, out, relu)
+    def _window(self, bottom, top, kernel, stride, pad, dilation):
+        param = self.param.convolution_param
+        return Window(bottom[0], top[0], param.group, bottom[1:], kernel, stride, pad, dilation, top[1:],
+                      plain=param.force_nd_im2col)
 
-    def forward_rectified(self, bottom, top):
-        if self.kernels.rectifies:
-            self.forward(bottom, top, relu=True)
-        return self.kernels.rectifies
+    # --- plan -------------------------------------------------------------------------------------------------------
+
+    def reads_blocks(self):
+        return self.writes_blocks() and not few(self.window)
+
+    def writes_blocks(self):
+        return self._pictures and choose(self.window, "forward", self.math, blocks=True).name in PLACES
+
+    def backward_in_blocks(self):
+        return self._pictures and all(choose(self.window, phase, self.math, blocks=True).name in PLACES
+                                      for phase in ("image", "weight"))
+
+    def can_fuse(self, rectify, pool):
+        if rectify and not self.kernels.rectifies:
+            return False
+        return pool is None or self.kernels.pools and self._pictures and pool.top_shapes([self._top_shape])[0][2:] == tuple(
+            -(-size // 2) for size in self._top_shape[2:])
+
+    def kernel(self):
+        return self.kernels.choice["forward"]
+
+    def kept_bytes(self):
+        return self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
+
+    def border_step(self, rectify):
+        if not self._pictures or not self.kernels.takes_places("forward"):
+            return None
+        window, kernels = self.window, self.kernels
+        each = list(zip(window.kernel, window.stride, window.pad, window.dilation))
+        weight, bias = self.blobs[0], self.weights()[1]
+        version = self.name, rectify, weight.fingerprint, self.blobs[1].fingerprint if bias is not None else None
+
+        def out(*sizes):
+            return tuple(geometry.conv_out(size, *lengths, fail=self.fail) for size, lengths in zip(sizes, each))
+
+        def slide(axis, number, size):
+            return axis.slide(size, *each[number], kernels.tile)
+
+        def compute(source, target):
+            sizes = [(place.picture.channels, place.picture.height, place.picture.width) for place in (source, target)]
+            kernels.forward_places(source, weight, bias, target, rectify, window=self._window(*sizes, *zip(*each)))
+
+        return Step(version, window.outputs, compute, slide, out)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def forward(self, bottom, top):
+        self.forward_fused(bottom, top)
+
+    def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
+        bias = self.weights()[1]
+        for below, above in zip(bottom, top):
+            if self.kernels.takes_places("forward"):
+                pool = None if pooled is None else pooled.write()
+                self.kernels.forward_places(self.place(below), self.blobs[0], bias, self.written(above), rectify,
+                                            pool, box)
+            else:
+                self.kernels.forward(below.peek().reshape(self._flat_shapes[0]), self.blobs[0], bias,
+                                     above.data.reshape(self._flat_shapes[1]), rectify)
+
+    def _bias_gradient(self, top):
+        if self._pictures:
+            bias_gradient_pictures(*top.place(diff=True), self.blobs[1].diff)
+        else:
+            convolve.backward_bias(top.peek(diff=True).reshape(self._flat_shapes[1]), self.blobs[1].diff)
 
     def backward(self, top, propagate_down, bottom):
         for below, above, wanted in zip(bottom, top, propagate_down):
-            image, error = self.flat(below.data, above.diff)
             if self.wanted(1):
-                convolve.backward_bias(error, self.blobs[1].diff)
+                self._bias_gradient(above)
             if self.wanted(0):
-                self.kernels.weight_gradient(image, error, self.blobs[0].diff)
-            if wanted:
-                image_error, _ = self.flat(below.diff, above.diff)
-                self.kernels.image_gradient(error, self.blobs[0].data, None, image_error)
+                if self.kernels.takes_places("weight"):
+                    self.kernels.weight_gradient_places(self.place(below), self.place(above, diff=True),
+                                                        self.blobs[0].diff)
+                else:
+                    self.kernels.weight_gradient(*self.flat(below.nchw(), above.nchw(diff=True)), self.blobs[0].diff)
+            if wanted and self.kernels.takes_places("image"):
+                self.kernels.image_gradient_places(self.place(above, diff=True), self.blobs[0],
+                                                   self.written(below, diff=True))
+            elif wanted:
+                image_error, error = self.flat(below.diff, above.nchw(diff=True))
+                self.kernels.image_gradient(error, self.blobs[0], None, image_error)

@@ -16,7 +16,7 @@ import numpy as np
 
 from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve, depthwise
-from layers.core.cpu.choose import Kernels
+from layers.core.cpu.choose import Kernels, forced
 from layers.core.cpu.convolve import Window
 from netspec import caffe_pb2, geometry
 
@@ -40,21 +40,28 @@ class Deconvolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(top[0], bottom[0], param.group, top[1:], kernel, stride, pad, dilation, bottom[1:],
                         plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32, self.kernels)
-        self._maybe_diagonal = window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
+        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+                               low_memory=self.low_memory, before=self.kernels)
+        self._maybe_diagonal = (window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
+                                and forced() in (None, "depthwise"))
         return window
 
     def _diagonal(self):
         """Return the kernels of a dense bank in which no channel sees another, (C, 1, *kernel); None if some does."""
-        return depthwise.diagonal(self.blobs[0].data) if self._maybe_diagonal else None
+        return depthwise.diagonal(self.blobs[0].peek()) if self._maybe_diagonal else None
+
+    def kernel(self):
+        if self._diagonal() is not None:
+            return "depthwise", "channels do not see each other"
+        return self.kernels.choice["image"]
 
     def forward(self, bottom, top):
-        weight, bias = self.weights()
+        bias = self.weights()[1]
         diagonal = self._diagonal()
         for below, above in zip(bottom, top):
-            small, large = self.flat(below.data, above.data)
+            small, large = self.flat(below.peek(), above.data)
             if diagonal is None:
-                self.kernels.image_gradient(small, weight, bias, large)
+                self.kernels.image_gradient(small, self.blobs[0], bias, large)
             else:
                 depthwise.backward_image(self.window, small, diagonal, bias, large)
 
@@ -69,6 +76,6 @@ class Deconvolution(ConvolutionalLayer):
             if wanted:
                 small_error, _ = self.flat(below.diff, above.diff)
                 if diagonal is None:
-                    self.kernels.forward(error, self.blobs[0].data, None, small_error)
+                    self.kernels.forward(error, self.blobs[0], None, small_error)
                 else:
                     depthwise.forward(self.window, error, diagonal, None, small_error)

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.layout import together
 from layers.core.neuron import Neuron
 from layers.core.rng import bits_at
 from netspec import caffe_pb2
@@ -31,6 +32,8 @@ class Dropout(Neuron):
         self.threshold = np.uint64(ratio * 2.0**64)
         self.scale = self.dtype.type(1 / (1 - ratio))
         self.drawn = np.uint64(0), np.uint64(0)  # what the last forward drew from
+        self.changes = self.active
+        self.keeps_layout = not self.active  # which values are dropped goes by their places in NCHW
 
     def forward(self, bottom, top):
         """Drop and scale."""
@@ -38,7 +41,8 @@ class Dropout(Neuron):
             self.drawn = self.rng.take(bottom[0].count)
             self._run(bottom[0].data, top[0].data)
         elif not top[0].shares_data(bottom[0]):
-            top[0].data[...] = bottom[0].data
+            (x,), y = together([(bottom[0], False)], (top[0], False))
+            y[...] = x
 
     def backward(self, top, propagate_down, bottom):
         """Drop and scale the gradient in the same places."""
@@ -47,7 +51,12 @@ class Dropout(Neuron):
         if self.active:
             self._run(top[0].diff, bottom[0].diff)
         elif top[0] is not bottom[0]:
-            bottom[0].diff[...] = top[0].diff
+            (dy,), dx = together([(top[0], True)], (bottom[0], True))
+            dx[...] = dy
+
+    def backward_in_blocks(self):
+        """Only to copy."""
+        return not self.active
 
     def _run(self, source, target):
         parallel.run(dropout_cpu, source.size, source.reshape(-1), target.reshape(-1), self.scale, self.dtype.type(0),

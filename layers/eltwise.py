@@ -16,6 +16,7 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.layer import Layer
+from layers.core.layout import together
 from netspec import caffe_pb2
 
 PROD, SUM, MAX = (caffe_pb2.EltwiseParameter.EltwiseOp.Value(name) for name in ("PROD", "SUM", "MAX"))
@@ -52,10 +53,16 @@ class Eltwise(Layer):
         self.coeff = [self.dtype.type(c) for c in param.coeff or [1] * len(bottom)]
         self.winner = None  # for MAX: which bottom won, uint8 (or wider) for each value
 
+    def reads_blocks(self):
+        """Each value by itself; winners go by their places in NCHW."""
+        return self.operation != MAX
+
+    writes_blocks = reads_blocks
+
     def forward(self, bottom, top):
         """Combine."""
-        count, y = top[0].count, top[0].data.reshape(-1)
-        x = [blob.data.reshape(-1) for blob in bottom]
+        x, y = together([(blob, False) for blob in bottom], (top[0], False))
+        count = y.size
         if self.operation == SUM:
             one = self.dtype.type(1)
             parallel.run(sum_cpu, count, x[0], self.coeff[0], x[1], self.coeff[1], y)

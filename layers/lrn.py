@@ -14,6 +14,7 @@ import numpy as np
 
 from layers.core.blob import Blob
 from layers.core.cpu import parallel
+from layers.core.cpu.lrn_blocked import across_backward_pictures, across_pictures
 from layers.core.layer import Layer
 
 PIXELS = 256  # of all channels at a time: their values stay in the cache for the neighbours' sums
@@ -51,8 +52,24 @@ class LRN(Layer):
         size = param.local_size if self._across else param.local_size**2
         return param.local_size // 2, real(param.alpha / size), real(param.beta), real(param.k if self._across else 1)
 
+    def reads_blocks(self):
+        return self._across and self.dtype == np.float32
+
+    writes_blocks = backward_in_blocks = reads_blocks
+
     def forward(self, bottom, top):
-        x, y, scale = bottom[0].data, top[0].data, self.scale.data
+        self._scale_known = True
+        if self.reads_blocks() and bottom[0].memory().in_blocks(bottom[0].shape):
+            target = top[0].write()
+            if target.picture.blocked:
+                self._scale_known = False
+                across_pictures(*self._numbers(), *bottom[0].place(), *target)
+                return
+        self._normalise(bottom[0].peek(), top[0].data)
+
+    def _normalise(self, x, y):
+        """Write y, and the denominators before their power, all NCHW."""
+        scale = self.scale.data
         if self._across:
             x, y, scale = _flat(x), _flat(y), _flat(scale)
             parallel.run(across_cpu, _pieces(x), *self._numbers(), x, scale, y, work=4 * x.size)
@@ -63,7 +80,17 @@ class LRN(Layer):
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        arrays = bottom[0].data, self.scale.data, top[0].data, top[0].diff, bottom[0].diff
+        shape = bottom[0].shape
+        if self.reads_blocks() and all(memory.in_blocks(shape) for memory in (bottom[0].memory(), top[0].memory(),
+                                                                              top[0].memory(diff=True))):
+            target = bottom[0].write(diff=True)
+            if target.picture.blocked:
+                across_backward_pictures(*self._numbers(), *bottom[0].place(), *top[0].place(), *top[0].place(diff=True), *target)
+                return
+        if not self._scale_known:
+            self._normalise(bottom[0].peek(), np.empty(shape, self.dtype))
+            self._scale_known = True
+        arrays = bottom[0].peek(), self.scale.data, top[0].peek(), top[0].peek(diff=True), bottom[0].diff
         half, alpha, beta, _ = self._numbers()
         if self._across:
             x, scale, y, dy, dx = (_flat(a) for a in arrays)

@@ -18,12 +18,15 @@ Caffe, and 0 in the others; it has no gradient. Sums are float64, in scan order.
 import numba
 import numpy as np
 
-from layers.core.cpu import parallel
+from layers.core.border import Step
+from layers.core.cpu import parallel, pool_blocked
 from layers.core.cpu.im2col import inside_at
 from layers.core.layer import Layer
 from layers.core.rng import bits_at
 from netspec import caffe_pb2, geometry
 
+POOL = caffe_pb2.PoolingParameter
+PICTURES = {POOL.MAX: pool_blocked.max_pictures, POOL.AVE: pool_blocked.average_pictures}
 LOWEST = np.float32(-3.4028234663852886e38)  # -FLT_MAX
 
 
@@ -53,6 +56,9 @@ class Pooling(Layer):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self._shape, self._winners = None, np.empty(0, np.int32)
+        self._winners_known = True
+        pool = self.param.pooling_param
+        self._blocks = self.dtype == np.float32 and len(top) == 1 and pool.pool in (pool.MAX, pool.AVE)
 
     def reshape(self, bottom, top):
         shape = bottom[0].shape
@@ -61,13 +67,62 @@ class Pooling(Layer):
             each = geometry.pool_kernel_stride_pad(self.param.pooling_param, *shape[2:], self.fail)
             self._numbers = np.array(each, np.int64).reshape(-1)
             self._shape = shape
+            self.pools = (self._blocks and self.param.pooling_param.pool == self.param.pooling_param.MAX
+                          and self._numbers.tolist() == [2, 2, 2, 2, 0, 0])
         for blob in top:
             blob.reshape(self._top_shape)
 
+    # --- plan -------------------------------------------------------------------------------------------------------
+
+    def reads_blocks(self):
+        return self._blocks
+
+    def writes_blocks(self):
+        return self._blocks
+
+    def backward_in_blocks(self):
+        return self._blocks
+
+    def was_done(self):
+        self._winners_known = False
+
+    def border_step(self, rectify):
+        if not self._blocks:
+            return None
+        numbers, shape = self._numbers, self._shape
+        each = list(zip(*numbers.reshape(3, 2).tolist()))
+        pooling = self.param.pooling_param
+        if pooling.global_pooling:
+            return None
+
+        def out(*sizes):
+            return tuple(self.top_shapes([(*shape[:2], *sizes)])[0][2:])
+
+        def slide(axis, number, size):
+            return axis.slide(size, *each[number])
+
+        def compute(source, target):
+            PICTURES[pooling.pool](numbers, *source, *target)
+
+        return Step(self.name, shape[1], compute, slide, out)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
     def forward(self, bottom, top):
+        self.forward_fused(bottom, top)
+
+    def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
         pool = self.param.pooling_param
-        image, out = _planes(bottom[0].data), _planes(top[0].data)
+        if self._blocks and top[0].blocks:
+            target = top[0].write()
+            if target.picture.blocked:
+                source = bottom[0].in_blocks()
+                self._winners_known = False
+                PICTURES[pool.pool](self._numbers, source.address, source.picture, *target, box)
+                return
+        image, out = _planes(bottom[0].peek()), _planes(top[0].data)
         rows, work = out.shape[0] * out.shape[1], image.size
+        self._winners_known = True
         if pool.pool == pool.MAX:
             parallel.run(max_cpu, rows, self._numbers, image, out, self._kept(out), work=work)
             if len(top) > 1:
@@ -84,15 +139,34 @@ class Pooling(Layer):
         if not propagate_down[0]:
             return
         pool = self.param.pooling_param
-        error, image_error = _planes(top[0].diff), _planes(bottom[0].diff)
+        if self._blocks and bottom[0].diff_blocks and all(
+                memory.to_blocks(shape) for memory, shape in ((bottom[0].memory(), self._shape),
+                                                              (top[0].memory(diff=True), self._top_shape))):
+            target = bottom[0].write(diff=True)
+            if target.picture.blocked:
+                error = top[0].place(diff=True)
+                if pool.pool == pool.MAX:
+                    pool_blocked.max_backward_pictures(self._numbers, *bottom[0].place(), *error, *target)
+                else:
+                    pool_blocked.average_backward_pictures(self._numbers, *error, *target)
+                return
+        error, image_error = _planes(top[0].peek(diff=True)), _planes(bottom[0].diff)
         planes, work = error.shape[0], image_error.size
         if pool.pool == pool.AVE:
             parallel.run(average_backward_cpu, planes, self._numbers, error, image_error, work=work)
         elif pool.pool == pool.STOCHASTIC and self.phase != caffe_pb2.TRAIN:
-            parallel.run(expect_backward_cpu, planes, self._numbers, _planes(bottom[0].data), _planes(top[0].data),
+            parallel.run(expect_backward_cpu, planes, self._numbers, _planes(bottom[0].peek()), _planes(top[0].peek()),
                          error, image_error, work=work)
         else:
+            if not self._winners_known:
+                self._find_winners(_planes(bottom[0].peek()), error)
             parallel.run(winners_backward_cpu, planes, self._kept(error), error, image_error, work=work)
+
+    def _find_winners(self, image, error):
+        """Find the winners of a forward pass that did not tell them."""
+        again = np.empty_like(error)
+        parallel.run(max_cpu, again.shape[0] * again.shape[1], self._numbers, image, again, self._kept(again), work=image.size)
+        self._winners_known = True
 
     def _kept(self, out):
         """Return the winners' indices in their planes, int32 of the top's shape (-1: none); memory never shrinks."""

@@ -7,11 +7,14 @@ x = 0 is negative_slope * dy. NaN stays NaN, and gets no gradient. Source: Caffe
 import numba
 
 from layers.core.cpu import parallel
+from layers.core.layout import together
 from layers.core.neuron import Neuron
 
 
 class ReLU(Neuron):
     """Rectified linear unit."""
+
+    keeps_layout = True
 
     def setup(self, bottom, top):
         """Take the slope."""
@@ -19,17 +22,21 @@ class ReLU(Neuron):
         self.slope = self.dtype.type(self.param.relu_param.negative_slope)
         self.rectifies = self.slope == 0
 
+    def backward_in_blocks(self):
+        """Each value by itself."""
+        return True
+
     def forward(self, bottom, top):
         """Rectify."""
-        parallel.run(relu_cpu, bottom[0].count, bottom[0].data.reshape(-1), top[0].data.reshape(-1), self.slope,
-                     self.dtype.type(0))
+        (x,), y = together([(bottom[0], False)], (top[0], False))
+        parallel.run(relu_cpu, x.size, x, y, self.slope, self.dtype.type(0))
 
     def backward(self, top, propagate_down, bottom):
         """Pass the gradient where x > 0."""
         if propagate_down[0]:
-            dy, dx = top[0].diff.reshape(-1), bottom[0].diff.reshape(-1)
-            parallel.run(relu_backward_cpu, dx.size, bottom[0].data.reshape(-1), dy, dx, top[0] is bottom[0], self.slope,
-                         self.dtype.type(0), self.dtype.type(1))
+            (x, dy), dx = together([(bottom[0], False), (top[0], True)], (bottom[0], True))
+            parallel.run(relu_backward_cpu, dx.size, x, dy, dx, top[0] is bottom[0], self.slope, self.dtype.type(0),
+                         self.dtype.type(1))
 
 
 @numba.njit(cache=True, nogil=True)

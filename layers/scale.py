@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.scale_blocked import scale_pictures
 from layers.core.spread import SpreadLayer
 from netspec import caffe_pb2
 
@@ -44,8 +45,38 @@ class Scale(SpreadLayer):
         super().setup(bottom, top)
         self.kept = None  # a copy of x when working in place
 
+    def reads_blocks(self):
+        """One factor for each channel, or for all, can be spread over blocks."""
+        return self.dtype == np.float32 and self._channels
+
+    writes_blocks = reads_blocks
+
+    def backward_in_blocks(self):
+        """Only the bottom's gradient."""
+        return self.reads_blocks() and not any(self.param_propagate_down)
+
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        shape = bottom[0].shape
+        _, length, inner = self.sizes
+        self._channels = (len(bottom) == 1 and len(shape) == 4
+                          and (length == 1 or length == shape[1] and inner == shape[2] * shape[3]))
+
+    def _in_blocks(self, source, target, diff=False):
+        """Scale in blocks, where the source lies so and the target may; return whether that was done."""
+        if self._channels and source.memory(diff).in_blocks(source.shape) and not self._in_place([source], [target]):
+            place = target.write(diff)
+            if place.picture.blocked:
+                bias = self.blobs[-1].peek().reshape(-1) if self.param.scale_param.bias_term and not diff else None
+                scale_pictures(*source.place(diff), self.blobs[0].peek().reshape(-1), bias, *place)
+                return True
+        return False
+
     def forward(self, bottom, top):
         """Multiply and add."""
+        if self._in_blocks(bottom[0], top[0]):
+            return
         x, y = bottom[0].data.reshape(-1), top[0].data.reshape(-1)
         if self._in_place(bottom, top) and (len(bottom) > 1 or self.param_propagate_down[0]):
             if self.kept is None or self.kept.size != x.size:
@@ -59,6 +90,8 @@ class Scale(SpreadLayer):
 
     def backward(self, top, propagate_down, bottom):
         """Add to the parameters' gradients, write the bottoms'."""
+        if not any(self.param_propagate_down) and propagate_down[0] and self._in_blocks(top[0], bottom[0], diff=True):
+            return
         dy = top[0].diff.reshape(-1)
         if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
             self.blobs[-1].diff.reshape(-1)[...] += self._total(dy, dy, False)

@@ -9,6 +9,7 @@ import numba
 
 from layers.core.cpu import parallel
 from layers.core.layer import Layer
+from layers.core.layout import together
 
 
 class Split(Layer):
@@ -16,6 +17,7 @@ class Split(Layer):
 
     exact_bottoms = 1
     min_tops = 1
+    shares = True
 
     def top_shapes(self, bottom_shapes):
         """Return the bottom's shape for each top."""
@@ -36,16 +38,21 @@ class Split(Layer):
         """Add up the gradients."""
         if not propagate_down[0]:
             return
-        diffs = [blob.diff.reshape(-1) for blob in top if blob.has_diff]
-        target = bottom[0].diff.reshape(-1)
-        if not diffs:
-            target.fill(0)
-        elif len(diffs) == 1:
+        touched = [(blob, True) for blob in top if blob.has_diff]
+        if not touched:
+            bottom[0].diff.fill(0)
+            return
+        diffs, target = together(touched, (bottom[0], True))
+        if len(diffs) == 1:
             target[...] = diffs[0]
         else:
             parallel.run(add_cpu, target.size, diffs[0], diffs[1], target)
             for diff in diffs[2:]:
                 parallel.run(add_cpu, target.size, target, diff, target)
+
+    def backward_in_blocks(self):
+        """Each value by itself."""
+        return True
 
 
 @numba.njit(cache=True, nogil=True)

@@ -58,6 +58,7 @@ def main(argv=None):
     end = net.layer_names.index(options.end) if options.end else len(net.layers) - 1
     said = feed(net, given, picture, options.seed)
     print(f"net       {path}\nweights   {weights}\ninput     {said}")
+    engine.say_plan(options, net)
     net.forward(end=end)
     made = made_by(net, end)
     if options.against == "opencv":
@@ -97,7 +98,7 @@ def _parser():
     parser.add_argument("--end", metavar="LAYER", help="stop after this layer")
     parser.add_argument("--seed", type=int, default=1337, metavar="N", help="of random inputs (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="also list the blobs that nothing is known of")
-    engine.add_options(parser)
+    engine.add_options(parser, low_memory=False)
     return parser
 
 

@@ -17,7 +17,7 @@ from data import colors, pictures, transform
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import three_numbers
-from solvers import data_layers, engine, memory, nets, predictions, stand_ins
+from solvers import data_layers, engine, nets, predictions, stand_ins
 
 
 def main(argv=None):
@@ -29,7 +29,7 @@ def main(argv=None):
     targets = _targets(paths, options.out)
     message = stand_ins.without_judges(stand_ins.without_data(nets.read(path)))
     net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"),
-                        **engine.use(options))
+                        keep=[options.score] if options.score else [], **engine.use(options))
     segment = Segmenter(net, mean, options.score)
     given = files.read_text(options.names).split("\n") if options.names else None
     names = [name.strip() for name in given if name.strip()] if given else None
@@ -38,6 +38,8 @@ def main(argv=None):
         try:
             image = pictures.read_photo(picture)
             scores = segment.scores(image)
+            engine.say_plan(options, net)
+            options.plan = False  # once is enough
             label = segment.label(scores)
             written = _write(targets[picture], image, label, scores if options.npy else None, options.overlay)
         except Error as error:
@@ -138,14 +140,11 @@ class Segmenter:
             raise UnknownName(f"net '{net.name}' has no blob '{score}'{nearest(score, list(net.blobs))}; "
                               f"outputs: {', '.join(net.outputs)}")
         self.score = score
-        self._most = 0
 
     def scores(self, image):
         """Return the scores of an (H, W, 3) RGB picture, (classes, H, W); a view of the net's blob."""
         blob = self.net.blobs[self.input]
         blob.reshape(1, 3, *image.shape[:2])
-        self.net.reshape()
-        self._refuse_too_large(image)
         blob.data[0] = transform.preprocess(image, self.mean)
         self.net.forward()
         scores = self.net.blobs[self.score].data
@@ -159,15 +158,6 @@ class Segmenter:
         if scores.shape[0] > 256:
             raise Error(f"{scores.shape[0]} classes do not fit into a palette of 256 colours")
         return predictions.predict(scores[None], self.score)[0]
-
-    def _refuse_too_large(self, image):
-        # Blobs take their memory when they are touched: what they will take is known now, before it is gone.
-        need = sum(blob.count for blob in self.net.blobs.values()) * self.net.dtype.itemsize
-        free = memory.free_memory()
-        if free is not None and need - self._most > free:
-            raise Error(f"a picture of {image.shape[1]}x{image.shape[0]} needs about {need / 2**30:.1f} GiB for the "
-                        f"net's blobs, {free / 2**30:.1f} GiB are free; make it smaller")
-        self._most = max(self._most, need)
 
 
 # --- output ----------------------------------------------------------------------------------------------------------

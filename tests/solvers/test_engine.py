@@ -1,4 +1,4 @@
-"""--math and --threads reach the net, in every command that runs one."""
+"""--math, --threads, --plan, --low-memory and --no-border reach the net, in every command that runs one."""
 
 import pytest
 
@@ -17,11 +17,12 @@ def threads_as_before():
 
 
 @pytest.mark.parametrize("door", [run, score, infer, compare], ids=lambda door: door.__name__)
-def test_help_names_both(door, capsys):
+def test_help_names_them(door, capsys):
     with pytest.raises(SystemExit):
         door.main(["--help"])
     text = capsys.readouterr().out
-    assert "--math" in text and "--threads" in text
+    assert all(option in text for option in ("--math", "--threads", "--plan", "--no-border"))
+    assert ("--low-memory" in text) == (door in (run, infer))  # the others read blobs that no layer reads any more
 
 
 def test_training_uses_them(tmp_path, monkeypatch):
@@ -46,3 +47,20 @@ def test_nets_that_score_infer_and_compare_take_them(tmp_path, monkeypatch):
     message = nets.read(nets.find("fcn_sample", ("deploy",)))
     assert nets.open_net(message, "x").math == "caffe"
     assert nets.open_net(message, "x", math="strict").math == "strict"
+
+
+def test_training_prints_its_plan_and_keeps_no_transformed_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small.write(tmp_path)
+    made = []
+    make = Net.__init__
+
+    def init(self, *arguments, **keywords):
+        make(self, *arguments, **keywords)
+        made.append((self.low_memory, self._borders))
+
+    monkeypatch.setattr(Net, "__init__", init)
+    assert run_door(run.main, ["solver.prototxt", "--iterations", "1", "--plan", "--low-memory", "--no-border"]) == 0
+    err = capsys.readouterr().err
+    assert "plan of" in err and "NCHW" in err and "memory: " in err and "parameters" in err
+    assert set(made) == {(True, None)}

@@ -6,10 +6,11 @@ from PIL import Image
 
 from data import colors, pictures, transform
 from data.voc import CLASSES
+from layers.core import net as core_net
 from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
-from solvers import infer, memory
+from solvers import infer
 from tests.data.folders import photo
 from tests.solvers.doors import refused, run, write
 
@@ -109,7 +110,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tiny, tmp_path, capsys, 
 
 def test_a_picture_beyond_the_memory_is_refused(tiny, tmp_path, capsys, monkeypatch):
     photo(tmp_path / "one.png")
-    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    monkeypatch.setattr(core_net, "free_memory", lambda: 1000)
     code, _, err = run(capsys, infer.main, *tiny, tmp_path / "one.png", "--out", tmp_path / "out")
     assert code == 1 and "GiB" in err
 

@@ -8,6 +8,7 @@ picture in blocks, with zeros outside of the image, and `write_patch` puts one b
 for both layouts: from NCHW, 16 x 16 values at a time are transposed in registers on their way, at memory speed.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from layers.core.cpu.memory import address, aligned
 from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
 
 PIXEL = BLOCK * 4  # bytes of a pixel of a block
+BORDER = 1  # zero pixels around a blocked image: what a 3 x 3 kernel's padding needs
 
 
 class Picture(NamedTuple):
@@ -39,9 +41,26 @@ class Picture(NamedTuple):
     border: int
 
 
+class Place(NamedTuple):
+    """Images as kernels take them: the address of the first pixel and how they lie there."""
+
+    address: int
+    picture: Picture
+
+
+def place(array):
+    """Return the `Place` of a C-contiguous array (N, C, H, W); keep the array as long as it is used."""
+    return Place(address(array), picture(array))
+
+
 def picture(array):
     """Return the `Picture` of a C-contiguous array (N, C, H, W)."""
-    images, channels, height, width = array.shape
+    return picture_of(array.shape)
+
+
+def picture_of(shape):
+    """Return the `Picture` of a C-contiguous array of shape (N, C, H, W)."""
+    images, channels, height, width = shape
     return Picture(images, channels, height, width, channels * height * width * 4, height * width * 4, width * 4, 0, 0)
 
 
@@ -54,16 +73,64 @@ class Blocked:
     picture : Picture
     address : int
         Of pixel (0, 0) of the first block.
+    kept : object
+        What somebody wrote down about the values; nothing here reads it. None after `reshape`.
+    whole : Blocked or None
+        What this is a `part` of.
     """
 
-    def __init__(self, shape, border=0, zero=True):
-        self.shape, self.border = tuple(shape), border
-        images, channels, height, width = shape
+    whole = None
+
+    def __init__(self, shape, border=BORDER):
+        self.border = border
+        self._memory = aligned((0,), np.float32)
+        self.shape = None
+        self.reshape(shape)
+
+    def reshape(self, shape):
+        """Take another shape; the values are then anything, the border and the missing channels zero."""
+        self.kept = None
+        if shape == self.shape:
+            return
+        images, channels, height, width = self.shape = tuple(shape)
+        border = self.border
         blocks, high, wide = -(-channels // BLOCK), height + 2 * border, width + 2 * border
-        self.array = aligned((images, blocks, high, wide, BLOCK), zero=zero)
+        size = images * blocks * high * wide * BLOCK
+        fresh = size > self._memory.size
+        if fresh:
+            self._memory = None  # before the new one is taken
+            self._memory = aligned((size,), zero=True)
+        self.array = self._memory[:size].reshape(images, blocks, high, wide, BLOCK)
+        if not fresh and border:
+            for edge in (slice(None, border), slice(-border, None)):
+                self.array[:, :, edge] = 0
+                self.array[:, :, :, edge] = 0
+        if not fresh and channels % BLOCK:
+            self.array[:, -1, :, :, channels % BLOCK :] = 0
         row, plane = wide * PIXEL, high * wide * PIXEL
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
         self.address = address(self.array) + border * (row + PIXEL)
+
+    def part(self, channel, channels):
+        """Return some of the channels, from a multiple of 16 on, as a Blocked that lies in this one's memory."""
+        made = object.__new__(Blocked)
+        made.whole, made.kept, made.border = self, None, self.border
+        images, _, height, width = self.shape
+        made.shape = images, channels, height, width
+        made._memory = self._memory[:0]
+        made.array = self.array[:, channel // BLOCK : -(-(channel + channels) // BLOCK)]
+        made.picture = self.picture._replace(channels=channels)
+        made.address = self.address + channel // BLOCK * self.picture.plane
+        return made
+
+    def holds(self, part):
+        """Whether `part` is one of this, as it lies now."""
+        return part.whole is self and np.shares_memory(part.array, self.array) and part.picture.plane == self.picture.plane
+
+    @property
+    def nbytes(self):
+        """Bytes of memory taken, which may be more than this shape needs."""
+        return self._memory.nbytes
 
     def put(self, array):
         """Take the values of an array (N, C, H, W)."""
@@ -75,6 +142,17 @@ class Blocked:
         out = np.empty(self.shape, np.float32) if out is None else out
         convert(self.array, self.address, self.picture, address(out), picture(out))
         return out
+
+
+def fitting(shape, spare):
+    """Return a Blocked of `shape`: of the list `spare` the smallest that is large enough, or the largest; or a new one."""
+    if not spare:
+        return Blocked(shape)
+    size = math.prod(shape) * 4
+    spare.sort(key=lambda blocked: (blocked.nbytes < size, blocked.nbytes if blocked.nbytes >= size else -blocked.nbytes))
+    blocked = spare.pop(0)
+    blocked.reshape(shape)
+    return blocked
 
 
 def convert(owner, source, source_picture, target, target_picture):

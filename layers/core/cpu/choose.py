@@ -1,21 +1,39 @@
 """Which kernel computes a convolution, and why.
 
     winograd   3 x 3 (and 7 x 7 in TEST), stride 1: a quarter of the multiplications, error 1.4e-6 to 4e-6
-    depthwise  every channel has one kernel of its own: nothing for a matrix product to reuse
+    blocked    where the plan keeps images in blocks: a matrix product of the image itself, whatever the kernel
+    depthwise  every channel has one kernel of its own: nothing for a matrix product to reuse (`depthwise blocked` in blocks)
     gemm       1 x 1 kernels that skip nothing: a matrix product of the image itself
     direct     everything else: a matrix product that packs the patches it needs from the image
     plain      numpy, and BLAS for float64: more axes than kernels have, other precision
 
 `math` is "fast"; "strict" keeps to direct summation, with the error of Caffe's own sums (2e-7 to 6e-7); "caffe" computes as
 Caffe did, im2col and numpy's BLAS: with the same BLAS kernels every rounding is the same.
+
+`force`, or the environment's DEEPJET_KERNEL, names one kernel for all that it can compute at all: for tests, and to find
+out whether a kernel is at fault.
 """
 
+import contextlib
+import os
 from typing import NamedTuple
 
-from layers.core.cpu import convolve, depthwise, direct, winograd
-from layers.core.cpu.fingerprint import fingerprint
+from layers.core.cpu import (
+    convolve,
+    depthwise,
+    depthwise_blocked,
+    direct,
+    direct_blocked,
+    direct_image_gradient,
+    direct_weight_gradient,
+    winograd,
+)
+from layers.core.cpu.blocked import Blocked, Place, convert, place
+from layers.core.cpu.isa import BLOCK
+from netspec.errors import UnknownName, nearest
 
 LEAST = 16  # channels and outputs below which Winograd's transforms cost more than they save
+PLACES = ("winograd", "blocked", "depthwise blocked")  # kernels that take images in either layout
 TILES = 4  # output pixels along an axis below which tiles are mostly empty
 
 
@@ -26,8 +44,51 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(window, phase="forward", math="fast", test=True, single=True):
-    """Return the `Choice` for a window.
+# What each kernel can compute: of a window, a phase and whether the arrays are float32.
+CAN = {
+    "winograd": lambda window, phase, single: (
+        single and window.simple and window.unit_stride and set(window.dilation) == {1} and _whole_blocks(window)
+        and (window.kernel == (3, 3) or window.kernel == (7, 7) and phase != "weight")),
+    "depthwise": lambda window, phase, single: (
+        window.group == window.channels == window.outputs and depthwise.fits(window)),
+    "blocked": lambda window, phase, single: (
+        single and _two_axes(window) and (
+            direct_image_gradient.fits(window) if phase == "image" else direct_weight_gradient.fits(window) if phase == "weight"
+            else few(window) or direct_blocked.fits(window, True))),
+    "depthwise blocked": lambda window, phase, single: (
+        single and phase == "forward" and _two_axes(window) and depthwise_blocked.fits(window)),
+    "gemm": lambda window, phase, single: single and window.simple and window.pointwise,
+    "direct": lambda window, phase, single: single and window.simple,
+    "plain": lambda window, phase, single: True,
+}
+_force = None
+
+
+@contextlib.contextmanager
+def force(name):
+    """Let the kernel `name` compute every window it can inside, whatever it costs; others are chosen as always.
+
+    Convolutions choose when they are given a new shape: make (or reshape) the net inside. None forces nothing.
+    """
+    global _force
+    before, _force = _force, name
+    try:
+        forced()
+        yield
+    finally:
+        _force = before
+
+
+def forced():
+    """Return the name of the forced kernel (by `force`, or the environment's DEEPJET_KERNEL), or None."""
+    name = _force or os.environ.get("DEEPJET_KERNEL") or None
+    if name is not None and name not in CAN:
+        raise UnknownName(f"unknown kernel '{name}' is forced{nearest(name, CAN)}; known: {', '.join(CAN)}")
+    return name
+
+
+def choose(window, phase="forward", math="fast", test=True, single=True, blocks=False):
+    """Return the `Choice` for a window: the kernel that is `forced` if it can, or the one that is fastest.
 
     Parameters
     ----------
@@ -40,84 +101,191 @@ def choose(window, phase="forward", math="fast", test=True, single=True):
         Whether weights stay as they are over many calls (TEST), so that a costly transform of them pays.
     single : bool
         Whether the arrays are float32.
+    blocks : bool
+        Whether the plan has the image or the output in blocks of 16 channels.
     """
+    name = forced()
+    if name is not None and CAN[name](window, phase, single):
+        return Choice(name, "forced")
     if math == "caffe":
         return Choice("plain", "im2col and BLAS, as Caffe")
     if not window.simple:
         return Choice("plain", "more than three spatial axes, or force_nd_im2col")
     if window.group == window.channels == window.outputs and depthwise.fits(window):
+        if blocks and CAN["depthwise blocked"](window, phase, single):
+            return Choice("depthwise blocked", "each channel has its own kernel")
         return Choice("depthwise", "each channel has its own kernel")
     if not single:
         return Choice("plain", "float64")
+    why = _not_winograd(window, phase, math, test)
+    if not why:
+        return Choice("winograd", "F(4 x 4, 3 x 3)" if window.kernel == (3, 3) else "F(2 x 2, 7 x 7)")
+    if blocks and CAN["blocked"](window, phase, single):
+        return Choice("blocked", why)
+    return Choice("gemm" if window.pointwise else "direct", why)
+
+
+def _not_winograd(window, phase, math, test):
+    """Return why Winograd's way is none for a window, or ""."""
     if window.pointwise:
-        return Choice("gemm", "1 x 1 kernel")
-    kernel = window.kernel
-    if kernel not in ((3, 3), (7, 7)):
-        return Choice("direct", f"{' x '.join(map(str, kernel))} kernel")
+        return "1 x 1 kernel"
+    if window.kernel not in ((3, 3), (7, 7)):
+        return f"{' x '.join(map(str, window.kernel))} kernel"
     if math == "strict":
-        return Choice("direct", "strict math")
-    if not window.unit_stride or set(window.dilation) != {1} or window.group != 1:
-        return Choice("direct", "stride, dilation or groups")
-    if min(window.channels, window.outputs) < LEAST:
-        return Choice("direct", f"{min(window.channels, window.outputs)} channels are few")
+        return "strict math"
+    if not window.unit_stride or set(window.dilation) != {1}:
+        return "stride or dilation"
+    channels, outputs = window.channels // window.group, window.outputs // window.group
+    if min(channels, outputs) < LEAST:
+        return f"{min(channels, outputs)} channels are few"
+    if not _whole_blocks(window):
+        return f"groups of {channels} channels and {outputs} outputs, which are no multiples of {BLOCK}"
     if min(window.output) < TILES or phase == "image" and min(window.image) < TILES:
-        return Choice("direct", "few pixels")
-    if kernel == (3, 3):
-        return Choice("winograd", "F(4 x 4, 3 x 3)")
-    if phase != "forward" or not test:
-        return Choice("direct", "7 x 7 weights that change: their transform costs more than it saves")
-    return Choice("winograd", "F(2 x 2, 7 x 7)")
+        return "few pixels"
+    if window.kernel == (7, 7) and (phase != "forward" or not test):
+        return "7 x 7 weights that change: their transform costs more than it saves"
+    return ""
+
+
+def few(window):
+    """Whether images have so few channels that NCHW serves the blocked kernels better than blocks of 16."""
+    return window.channels < LEAST and _two_axes(window) and direct_blocked.fits(window, False)
+
+
+def _whole_blocks(window):
+    return window.group == 1 or window.channels // window.group % BLOCK == window.outputs // window.group % BLOCK == 0
+
+
+def _two_axes(window):
+    return window.simple and len(window.image) == 2
 
 
 class Kernels:
     """The kernels of one convolution layer, with its weights as they need them.
 
-    Weights are transformed again when they have changed since the call before, by whatever way (see `fingerprint`).
+    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way.
     """
 
-    def __init__(self, window, math="fast", test=True, single=True, before=None):
-        """`before`: the layer's kernels for another size of image, whose transformed weights serve on."""
-        self.window = window
-        self.choice = {phase: choose(window, phase, math, test, single) for phase in ("forward", "image", "weight")}
-        self.rectifies = self.choice["forward"].name in ("winograd", "gemm", "direct")  # whether `forward` takes `relu`
+    def __init__(self, window, math="fast", test=True, single=True, blocks=False, low_memory=False, before=None):
+        """`before`: the layer's kernels for another size of image, whose transformed weights serve on.
+
+        With `low_memory` transformed weights are made for each call and given back; 7 x 7 kernels, whose transform is as large
+        as themselves and slow, are not transformed.
+        """
+        self.window, self._keep = window, not low_memory
+        test = test and not low_memory
+        self.choice = {phase: choose(window, phase, math, test, single, blocks) for phase in ("forward", "image", "weight")}
+        self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
+        self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared
 
-    def forward(self, image, weight, bias, out, relu=False):
-        """Write the convolution of `image` to `out`. `relu` only where `rectifies`."""
-        name, window = self.choice["forward"].name, self.window
+    def takes_places(self, phase):
+        """Whether images may lie in either layout: then the `*_places` methods are to be called."""
+        return self.choice[phase].name in PLACES
+
+    @property
+    def tile(self):
+        """Output pixels along an axis that forward computes together."""
+        return winograd.tile_size(self.window.kernel[0]) if self.choice["forward"].name == "winograd" else 1
+
+    def forward_places(self, source, weight, bias, target, relu=False, pooled=None, box=None, window=None):
+        """Write the convolution of images at the `Place` `source` to that of `target`.
+
+        `relu` only where `rectifies`; `pooled`, a Place that gets the maxima of 2 x 2 pixels, only where `pools`. With a
+        `box` (y0, y1, x0, x1) only these pixels are written: multiples of `tile`, or the image's end. `window`: that for
+        images of another size.
+        """
+        name, window = self.choice["forward"].name, window or self.window
         if name == "winograd":
-            prepared = self._prepare(weight, turned=False)
-            winograd.forward(image, prepared, window.kernel[0], window.pad, out, bias, relu)
-        elif name in ("gemm", "direct"):
+            prepared = self._prepare("winograd", weight, lambda old: winograd.prepare(weight.peek(), False, old, window.group))
+            winograd.forward_pictures(*source, prepared, window.kernel[0], window.pad, *target, bias, relu, pooled, box,
+                                      window.group)
+            return
+        kernel = direct_blocked if name == "blocked" else depthwise_blocked
+        planes = name == "blocked" and few(window)
+        kept = None
+        if not source.picture.blocked and not planes:
+            # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
+            kept = Blocked(source.picture[:4])
+            convert(None, *source, kept.address, kept.picture)
+            source = Place(kept.address, kept.picture)
+        if name == "blocked":
+            prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
+        else:
+            prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old))
+        kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
+
+    def image_gradient_places(self, error, weight, image):
+        """Write the gradient for the image to the Place `image`."""
+        window = self.window
+        if self.choice["image"].name == "blocked":
+            prepared = weight.peek()
+            if direct_image_gradient.turns(window):
+                prepared = self._prepare("blocked turned", weight,
+                                         lambda old: direct_image_gradient.prepare_turned(window, weight.peek(), old))
+            direct_image_gradient.image_gradient_pictures(window, *error, prepared, *image)
+            return
+        prepared = self._prepare("turned", weight, lambda old: winograd.prepare(weight.peek(), True, old, window.group))
+        pad = tuple(k - 1 - p for k, p in zip(window.kernel, window.pad))
+        winograd.forward_pictures(*error, prepared, window.kernel[0], pad, *image, group=window.group)
+
+    def weight_gradient_places(self, image, error, gradient):
+        """Add the gradient of the weights to the array `gradient`."""
+        if self.choice["weight"].name == "blocked":
+            direct_weight_gradient.weight_gradient_pictures(self.window, *image, *error, gradient)
+            return
+        winograd.weight_gradient_pictures(*image, *error, self.window.pad, gradient, self.window.group)
+
+    def forward(self, image, weight, bias, out, relu=False):
+        """Write the convolution of arrays. `relu` only where `rectifies`."""
+        if self.takes_places("forward"):
+            self.forward_places(place(image), weight, bias, place(out), relu)
+            return
+        name, window, weight = self.choice["forward"].name, self.window, weight.peek()
+        if name in ("gemm", "direct"):
             direct.forward(window, image, weight, bias, out, relu)
         else:
             (depthwise if name == "depthwise" else convolve).forward(window, image, weight, bias, out)
 
     def image_gradient(self, error, weight, bias, image):
-        """Write the gradient for the image (or a Deconvolution's output, with its bias) to `image`."""
+        """Write the gradient for the image (or a Deconvolution's output, with its bias) to the array `image`."""
         name, window = self.choice["image"].name, self.window
-        if name == "winograd" and bias is None:
-            prepared = self._prepare(weight, turned=True)
-            winograd.image_gradient(error, prepared, window.kernel[0], window.pad, image)
-        elif name in ("gemm", "direct", "winograd"):
-            direct.image_gradient(window, error, weight, bias, image)
+        if name in PLACES and bias is None:
+            self.image_gradient_places(place(error), weight, place(image))
+        elif name in ("gemm", "direct", *PLACES):
+            direct.image_gradient(window, error, weight.peek(), bias, image)
         else:
-            (depthwise if name == "depthwise" else convolve).backward_image(window, error, weight, bias, image)
+            (depthwise if name == "depthwise" else convolve).backward_image(window, error, weight.peek(), bias, image)
 
     def weight_gradient(self, image, error, gradient):
-        """Add the gradient of the weights to `gradient`."""
+        """Add the gradient of the weights, of arrays, to `gradient`."""
         name, window = self.choice["weight"].name, self.window
-        if name == "winograd":
-            winograd.weight_gradient(image, error, window.pad, gradient)
+        if name in PLACES:
+            self.weight_gradient_places(place(image), place(error), gradient)
         elif name in ("gemm", "direct"):
             direct.weight_gradient(window, image, error, gradient)
         else:
             (depthwise if name == "depthwise" else convolve).backward_weight(window, image, error, gradient)
 
-    def _prepare(self, weight, turned):
-        known, prepared = self._prepared.get(turned, (None, None))
-        today = fingerprint(weight)
+    def _prepare(self, how, weight, prepare):
+        """Return the weights as ``prepare(old)`` makes them, made anew when they have changed."""
+        if not self._keep:
+            return prepare(None)
+        known, prepared = self._prepared.get(how, (None, None))
+        today = weight.fingerprint
         if known != today:
-            prepared = winograd.prepare(weight, turned, prepared)
-            self._prepared[turned] = today, prepared
+            prepared = prepare(prepared)
+            self._prepared[how] = today, prepared
         return prepared
+
+    def kept_bytes(self, train):
+        """Return the bytes of the transformed weights that are kept, in TRAIN also for the image's gradient."""
+        window, names = self.window, [self.choice["forward"].name]
+        if not self._keep:
+            return 0
+        image = self.choice["image"].name
+        if train and (image == "winograd" or image == "blocked" and direct_image_gradient.turns(window)):
+            names.append(image)
+        weights = window.outputs * window.channels // window.group * window.taps * 4
+        points = (winograd.tile_size(window.kernel[0]) + window.kernel[0] - 1) ** 2 if "winograd" in names else 0
+        return sum(weights * points // window.taps if name == "winograd" else weights for name in names if name in PLACES)

@@ -8,7 +8,7 @@ The products are those of polynomials evaluated at n points, of which the last i
 matrices are applied to the rows and to the columns.
 
 The points decide the error. For F(4, 3) the usual 0, +-1, +-2, infinity lose 4 to 6 times more digits than
-0, +-3/4, +-3/2, infinity, at the same cost. Rows of BT are scaled by powers of two (and G inversely), which is exact.
+0, +-3/4, +-3/2, infinity, at the same cost. Each row of BT has a coefficient 1, which saves a multiplication.
 
 Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016; the construction is that of
 Cook (1966) and Toom (1963).
@@ -37,10 +37,8 @@ def matrices(m, r, points=None):
         scale = Fraction(1)
         for q in others:
             scale *= p - q
-        size = _power_of_two(row)
-        size = -size if scale < 0 else size
-        bt.append([size * c for c in row] + [Fraction(0)])
-        g.append([p**j / (scale * size) for j in range(r)])
+        bt.append([*row, Fraction(0)])
+        g.append([p**j / scale for j in range(r)])
     bt.append(_product_of_roots(points))
     g.append([Fraction(j == r - 1) for j in range(r)])
     return at, g, bt
@@ -57,13 +55,3 @@ def _product_of_roots(roots):
     for root in roots:
         row = [a - root * b for a, b in zip([Fraction(0), *row], [*row, Fraction(0)])]
     return row
-
-
-def _power_of_two(row):
-    """Return the power of two that brings the largest coefficient into (2.75, 5.5]."""
-    size, largest = Fraction(1), max(abs(c) for c in row)
-    while largest * size > Fraction(11, 2):
-        size /= 2
-    while largest * size <= Fraction(11, 4):
-        size *= 2
-    return size

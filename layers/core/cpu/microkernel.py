@@ -139,12 +139,24 @@ def product_tile(name, rows, blocked, finish, row_step=BLOCK, k_step=1, block_st
 
 
 AHEAD = 4  # cache lines of the next panel of A asked for in each block of k; otherwise each panel begins with a stall
+POINTS_AHEAD = 16  # the same for `points_tile`, which meets as few as two panels of V for each of U
 # Row-major results of `gemm`: whole panels of A and the two kinds of short ones at the end of a matrix.
 rows_tile = product_tile("rows_tile", ISA.rows, blocked=False, finish="all", prefetch=AHEAD)
 rows_tile_more = product_tile("rows_tile_more", ISA.few[1], blocked=False, finish="all", prefetch=AHEAD)
 rows_tile_few = product_tile("rows_tile_few", ISA.few[0], blocked=False, finish="all", prefetch=AHEAD)
-# Blocked results of `winograd`: 16 columns of a group side by side, for the transform that follows.
-points_tile = product_tile("points_tile", ISA.rows, blocked=True, finish="nothing", prefetch=AHEAD)
+# Blocked results of `winograd`: 16 columns of a group side by side, for the transform that follows. Panels of few rows are
+# as far apart as whole ones.
+HEIGHTS = (4, 8, 12, 14) if ISA.name == "avx512" else (*ISA.few, ISA.rows)
+
+
+def _points_tile(name, rows):
+    return product_tile(name, rows, blocked=True, finish="nothing", block_step=ISA.rows * BLOCK, prefetch=POINTS_AHEAD)
+
+
+points_tile = _points_tile("points_tile", ISA.rows)
+points_tile_most = _points_tile("points_tile_most", HEIGHTS[-2])
+points_tile_more = _points_tile("points_tile_more", HEIGHTS[-3])
+points_tile_few = _points_tile("points_tile_few", HEIGHTS[0])
 # Sums over tiles for the weights' gradient: A is [tile][16 channels], so that a row is one channel.
 CHANNELS = {"avx512": 8, "plain": 2}.get(ISA.name, 4)  # of the 16 at a time: the most that divides it and fits
 channels_tile = product_tile("channels_tile", CHANNELS, blocked=False, finish="add", row_step=1, k_step=BLOCK,

@@ -51,14 +51,19 @@ def run(kernel, count, *args, work=None):
         return
     edges = [count * i // parts for i in range(parts + 1)]
     pool = _workers()
-    rest = [pool.submit(kernel, edges[i], edges[i + 1], *args) for i in range(1, parts)]
+    rest = [(pool.submit(kernel, *part, *args), part) for part in zip(edges[1:], edges[2:])]
     try:
         kernel(edges[0], edges[1], *args)
+        for future, part in reversed(rest):
+            # What no worker has begun is done here: workers may be late, or wait in turn for work of their own.
+            if future.cancel():
+                kernel(*part, *args)
     finally:
         # Also after an error: nobody may still write into these arrays when we return.
-        concurrent.futures.wait(rest)
-    for part in rest:
-        part.result()
+        begun = [future for future, _ in rest if not future.cancel()]
+        concurrent.futures.wait(begun)
+    for future in begun:
+        future.result()
 
 
 def _after_fork():

@@ -58,12 +58,15 @@ class Emitter:
         value.align = 4
         return value if self.real is FLOAT else self.builder.fpext(value, self.vector)
 
-    def store(self, value, pointer, offset=0):
-        """Store a vector `offset` floats behind the pointer."""
+    def store(self, value, pointer, offset=0, past=False):
+        """Store a vector `offset` floats behind the pointer; `past` the caches only if it is aligned to its size."""
         if self.real is not FLOAT:
             value = self.builder.fptrunc(value, self.stored)
         where = self.builder.bitcast(self.moved(pointer, offset), self.stored.as_pointer())
-        self.builder.store(value, where).align = 4
+        stored = self.builder.store(value, where)
+        stored.align = 4 * self.width if past else 4
+        if past:
+            stored.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(INT32, 1)]))
 
     def first(self, count):
         """The mask of a vector's first `count` floats, none to all."""

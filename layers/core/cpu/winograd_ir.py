@@ -5,6 +5,7 @@ rows of T come in pairs that differ in the signs of some terms (points p and -p)
 parts are computed once.
 """
 
+import contextlib
 from fractions import Fraction
 
 from numba import types
@@ -14,6 +15,7 @@ from layers.core.cpu.isa import BLOCK, ISA
 from layers.core.cpu.vector_ir import DOUBLE, FLOAT, Emitter, emitted
 
 ADDRESS = types.intp
+PASSES = ISA.width == BLOCK  # a vector is a cache line: it can be stored past the caches as one
 
 
 def combination(emitter, coefficients, values):
@@ -102,13 +104,14 @@ def transform(name, matrix, real=FLOAT):
 
 
 def output_transform(name, matrix, pooled=False):
-    """Return the intrinsic ``(source, point's bytes, bias, low, target, row's bytes[, pooled target, its row's bytes])``.
+    """Return the intrinsic ``(source, point's bytes, bias, low, target, row's bytes, past[, pooled, its row's bytes])``.
 
-    AT M A plus the bias, not below `low`, to rows of blocked pixels; with `pooled`, the maxima of 2 x 2 pixels too.
+    AT M A plus the bias, not below `low`, to rows of blocked pixels; with `pooled`, the maxima of 2 x 2 pixels too. `past`:
+    whether to store past the caches, which must be possible (`PASSES`), and the target on a cache line.
     """
     outputs, size = len(matrix), len(matrix[0])
 
-    def emit(builder, source, point, bias, low, target, row, *pool):
+    def emit(builder, source, point, bias, low, target, row, past, *pool):
         e = Emitter(builder)
         least = e.spread(low)
         points = [e.after(source, i, point) for i in range(size * size)]
@@ -118,9 +121,12 @@ def output_transform(name, matrix, pooled=False):
             shift = e.load(e.pointer(bias), part)
             result = two_sided(e, matrix, lambda i, j, part=part: e.load(points[i * size + j], part))
             result = [[e.clamp(builder.fadd(value, shift), least) for value in values] for values in result]
-            for line, values in zip(lines, result):
-                for j, value in enumerate(values):
-                    e.store(value, line, j * BLOCK + part)
+            for passing in (False, True) if PASSES else (False,):
+                wanted = builder.icmp_signed("!=" if passing else "==", past, e.number(0))
+                with builder.if_then(wanted) if PASSES else contextlib.nullcontext():
+                    for line, values in zip(lines, result):
+                        for j, value in enumerate(values):
+                            e.store(value, line, j * BLOCK + part, passing)
             for i, line in enumerate(below):
                 for j in range(outputs // 2):
                     most = e.constant(-3.4028234663852886e38)  # -FLT_MAX: what Caffe's pooling starts from
@@ -129,10 +135,18 @@ def output_transform(name, matrix, pooled=False):
                             most = e.larger(most, result[y][x])
                     e.store(most, line, j * BLOCK + part)
 
-    arguments = [ADDRESS] * 3 + [types.float32] + [ADDRESS] * (4 if pooled else 2)
+    arguments = [ADDRESS] * 3 + [types.float32] + [ADDRESS] * (5 if pooled else 3)
     return emitted(name, [types.void, *arguments], emit)
 
 
+def _add16(builder, target, source):
+    e = Emitter(builder)
+    for part in range(0, BLOCK, ISA.width):
+        total = builder.fadd(e.load(e.pointer(target), part), e.load(e.pointer(source), part))
+        e.store(total, e.pointer(target), part)
+
+
+add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source)
 _AT3, _G3, _BT3 = cook_toom.matrices(4, 3)
 _AT7, _G7, _BT7 = cook_toom.matrices(2, 7)
 

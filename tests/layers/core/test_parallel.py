@@ -72,3 +72,62 @@ def test_a_forked_child_makes_its_own_threads():
         finally:
             os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def run_all(seconds=30):
+    """Call parallel.run in a thread of its own; whether it came back in time, with all parts done."""
+    values, out = np.ones(100003), np.zeros(100003)
+    caller = threading.Thread(target=parallel.run, args=(square_cpu, values.size, values, out), daemon=True)
+    caller.start()
+    caller.join(seconds)
+    return not caller.is_alive() and (out == 1).all()
+
+
+def test_workers_that_never_run_are_not_waited_for():
+    parallel.set_threads(3)
+    held = threading.Event()
+    for _ in range(2):
+        parallel._workers().submit(held.wait)
+    try:
+        assert run_all()
+    finally:
+        held.set()
+
+
+def test_workers_that_run_late_find_nothing_left():
+    parallel.set_threads(3)
+    held = threading.Event()
+    for _ in range(2):
+        parallel._workers().submit(held.wait, 0.01)
+    assert all(run_all() for _ in range(20))
+
+
+def test_a_part_may_share_out_work_of_its_own():
+    parallel.set_threads(3)
+    values, outs = np.ones(50000), [np.zeros(50000) for _ in range(12)]
+
+    def part(first, last):
+        for i in range(first, last):
+            parallel.run(square_cpu, values.size, values, outs[i])
+
+    caller = threading.Thread(target=parallel.run, args=(part, len(outs)), kwargs={"work": 10**9}, daemon=True)
+    caller.start()
+    caller.join(30)
+    assert not caller.is_alive() and all((out == 1).all() for out in outs)
+
+
+def test_after_an_error_no_part_is_begun_any_more():
+    parallel.set_threads(3)
+    held, seen = threading.Event(), []
+    for _ in range(2):
+        parallel._workers().submit(held.wait)
+
+    def part(first, last):
+        seen.append(first)
+        raise ValueError("part one")
+
+    with pytest.raises(ValueError, match="part one"):
+        parallel.run(part, 3, work=10**9)
+    held.set()
+    parallel._workers().submit(int).result()
+    assert seen == [0]

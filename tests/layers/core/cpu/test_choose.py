@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from layers.core.blob import Blob
 from layers.core.cpu import choose
 from layers.core.cpu.choose import Choice
 from layers.core.cpu.convolve import Window
@@ -24,7 +25,25 @@ def window(channels=64, outputs=64, group=1, size=20, kernel=3, stride=1, pad=1,
     ("direct", window(channels=3), {}),
     ("direct", window(stride=2), {}),
     ("direct", window(dilation=2), {}),
-    ("direct", window(group=2), {}),
+    ("winograd", window(group=2), {}),
+    ("direct", window(channels=48, group=2), {}),
+    ("direct", window(group=8), {}),
+    ("blocked", window(kernel=5, pad=2), {"blocks": True}),
+    ("blocked", window(stride=2, group=2), {"blocks": True}),
+    ("blocked", window(channels=3, kernel=11, stride=4), {"blocks": True}),
+    ("direct", window(channels=24, outputs=24, group=2, kernel=5), {"blocks": True}),
+    ("blocked", window(kernel=5, pad=2), {"blocks": True, "phase": "image"}),
+    ("blocked", window(stride=2, group=2), {"blocks": True, "phase": "weight"}),
+    ("blocked", window(channels=3, pad=100), {"blocks": True, "phase": "weight"}),
+    ("direct", window(channels=6, outputs=12, group=2), {"blocks": True, "phase": "weight"}),
+    ("direct", window(channels=32, outputs=24, group=2), {"blocks": True, "phase": "image"}),
+    ("blocked", window(kernel=7, pad=0), {"blocks": True, "phase": "image"}),
+    ("winograd", window(), {"blocks": True, "phase": "image"}),
+    ("blocked", window(), {"blocks": True, "phase": "weight", "math": "strict"}),
+    ("depthwise", window(group=64), {"blocks": True, "phase": "weight"}),
+    ("winograd", window(), {"blocks": True}),
+    ("blocked", window(), {"blocks": True, "math": "strict"}),
+    ("depthwise blocked", window(group=64), {"blocks": True}),
     ("direct", window(kernel=5, pad=2), {}),
     ("direct", window(size=2), {}),
     ("direct", window(axes=1), {}),
@@ -42,7 +61,13 @@ def test_choice_and_reason(name, made, how):
     assert choice.name == name and choice.reason
 
 
-@pytest.mark.parametrize("name", ["winograd", "direct", "plain"])
+def blob(values):
+    made = Blob(values.shape)
+    made.data = values
+    return made
+
+
+@pytest.mark.parametrize("name", ["winograd", "blocked", "direct", "plain"])
 def test_each_kernel_computes_the_same(name):
     made, rng = window(20, 33, size=17), np.random.default_rng(0)
     image, weight = rng.standard_normal((2, 20, 17, 17)), rng.standard_normal((33, 20, 3, 3))
@@ -51,8 +76,8 @@ def test_each_kernel_computes_the_same(name):
     kernels = choose.Kernels(made)
     kernels.choice = dict.fromkeys(kernels.choice, Choice(name, "forced"))
     out, below, gradient = np.empty_like(error), np.empty_like(image), np.zeros_like(weight)
-    kernels.forward(image, weight, bias, out)
-    kernels.image_gradient(error, weight, None, below)
+    kernels.forward(image, blob(weight), bias, out)
+    kernels.image_gradient(error, blob(weight), None, below)
     kernels.weight_gradient(image, error, gradient)
     for fast, exact in ((out, plain.convolution(image, weight, bias, pad=(1, 1))),
                         (below, plain.image_gradient(error, weight, image.shape, pad=(1, 1))),
@@ -62,15 +87,28 @@ def test_each_kernel_computes_the_same(name):
 
 def test_a_change_of_the_weights_in_place_is_seen():
     made, image = window(16, 16, size=8), np.ones((1, 16, 8, 8), np.float32)
-    weight, out = np.ones((16, 16, 3, 3), np.float32), np.empty((1, 16, 8, 8), np.float32)
+    weight, out = Blob((16, 16, 3, 3)), np.empty((1, 16, 8, 8), np.float32)
     kernels = choose.Kernels(made)
     assert kernels.choice["forward"].name == "winograd"
     seen = []
     prepared = []
     for factor in (1, 1, 2):
-        weight[...] = factor
+        weight.data[...] = factor
         kernels.forward(image, weight, None, out)
         seen.append(round(float(out[0, 0, 3, 3])))
-        prepared.append(kernels._prepared[False][0])
+        prepared.append(kernels._prepared["winograd"][0])
     assert seen == [144, 144, 288]
     assert prepared[0] == prepared[1] != prepared[2]
+
+
+@pytest.mark.parametrize("kernel, pad, kept", [(5, 2, 2), (7, 0, 1)])
+def test_turned_weights_are_kept_where_they_are_used(kernel, pad, kept):
+    made, rng = window(16, 32, size=9, kernel=kernel, pad=pad), np.random.default_rng(0)
+    kernels, weight = choose.Kernels(made, test=False, blocks=True), blob(rng.standard_normal((32, 16, kernel, kernel)))
+    error, image = rng.standard_normal((1, 32, *made.output), dtype=np.float32), np.empty((1, 16, 9, 9), np.float32)
+    for factor in (1, 2):
+        weight.data[...] *= factor
+        kernels.image_gradient(error, weight, None, image)
+        exact = plain.image_gradient(error, weight.data, image.shape, pad=(pad, pad))
+        assert abs(image - exact).max() <= 1e-5 * abs(exact).max()
+    assert len(kernels._prepared) == kept - 1 and kernels.kept_bytes(True) == kept * weight.count * 4

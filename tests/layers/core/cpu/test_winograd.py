@@ -98,6 +98,110 @@ def test_blocked_pictures_give_the_same_bits(border):
     assert np.array_equal(gradient, from_blocked)
 
 
+@pytest.mark.parametrize("box", [(0, 8, 0, 12), (4, 12, 8, 20), (8, 13, 0, 30), (4, 13, 28, 30), (0, 13, 4, 28), (12, 13, 0, 4),
+                                 (4, 4, 0, 30), (0, 13, 0, 30)], ids=str)
+@pytest.mark.parametrize("layout", ["NCHW", "blocked"])
+def test_box_writes_its_pixels_only_and_with_the_same_bits(box, layout):
+    image, prepared, bias = normal(2, 20, 13, 30), winograd.prepare(normal(40, 20, 3, 3, seed=1)), normal(40, seed=2)
+    whole, pooled = np.empty((2, 40, 13, 30), np.float32), np.empty((2, 40, 7, 15), np.float32)
+    winograd.forward(image, prepared, 3, (1, 1), whole, bias, True, pooled)
+    tops = [np.full_like(array, 7) for array in (whole, pooled)]
+    if layout == "NCHW":
+        source, target, small = ((address(array), picture(array)) for array in (image, *tops))
+    else:
+        blocked = [Blocked(array.shape, 1).put(array) for array in (image, *tops)]
+        source, target, small = ((one.address, one.picture) for one in blocked)
+    winograd.forward_pictures(*source, prepared, 3, (1, 1), *target, bias, True, small, box)
+    if layout == "blocked":
+        tops = [one.get() for one in blocked[1:]]
+    for top, full, (y0, y1, x0, x1) in zip(tops, (whole, pooled), (box, [-(-n // 2) for n in box])):
+        inside = np.zeros(top.shape, bool)
+        inside[:, :, y0:y1, x0:x1] = True
+        assert np.array_equal(top, np.where(inside, full, 7))
+
+
+def test_box_of_seven_by_seven():
+    image, prepared = normal(1, 20, 13, 15), winograd.prepare(normal(8, 20, 7, 7, seed=1))
+    whole, part = np.empty((1, 8, 7, 9), np.float32), np.full((1, 8, 7, 9), 7, np.float32)
+    winograd.forward(image, prepared, 7, (0, 0), whole)
+    winograd.forward_pictures(address(image), picture(image), prepared, 7, (0, 0), address(part), picture(part), box=(2, 7, 4, 8))
+    assert np.array_equal(part[:, :, 2:, 4:8], whole[:, :, 2:, 4:8])
+    assert (part[:, :, :2] == 7).all() and (part[..., :4] == 7).all() and (part[..., 8:] == 7).all()
+
+
+@pytest.mark.parametrize("box", [(1, 8, 0, 8), (0, 6, 0, 8), (0, 8, 0, 12), (-4, 8, 0, 8), (8, 4, 0, 8), (0, 8, 2, 8)], ids=str)
+def test_box_must_lie_between_tiles(box):
+    image, out, prepared = normal(1, 16, 9, 9), np.empty((1, 16, 9, 9), np.float32), winograd.prepare(normal(16, 16, 3, 3))
+    with pytest.raises(ValueError, match=r"box: .* of 9: .*multiples of the tile's 4 pixels"):
+        winograd.forward_pictures(address(image), picture(image), prepared, 3, (1, 1), address(out), picture(out), box=box)
+
+
+# images, channels, outputs, group, height, width, kernel, pad
+GROUPED = [(2, 32, 96, 2, 13, 13, 3, (1, 1)), (1, 96, 48, 3, 9, 30, 3, (0, 1)), (2, 64, 64, 2, 33, 40, 3, (1, 1)),
+           (1, 32, 32, 2, 9, 8, 7, (3, 0)), (1, 10, 14, 2, 9, 11, 3, (1, 1)), (2, 6, 3, 3, 8, 6, 3, (2, 1))]
+
+
+@pytest.mark.parametrize("case", GROUPED, ids=str)
+def test_groups(case):
+    images, channels, outputs, group, height, width, kernel, pad = case
+    image, weight = normal(images, channels, height, width), normal(outputs, channels // group, kernel, kernel, seed=1)
+    bias, before = normal(outputs, seed=2), normal(*weight.shape, seed=4)
+    exact = plain.convolution(image, weight, bias, pad=pad, group=group)
+    out, error = np.full(exact.shape, np.nan, np.float32), normal(*exact.shape, seed=3)
+    below, gradient = np.full(image.shape, np.nan, np.float32), before.copy()
+    prepared = winograd.prepare(weight, group=group)
+    turned = winograd.prepare(weight, True, group=group)
+    winograd.forward(image, prepared, kernel, pad, out, bias, group=group)
+    winograd.image_gradient(error, turned, kernel, pad, below, group=group)
+    close(out, exact, kernel)
+    close(below, plain.image_gradient(error, weight, image.shape, pad=pad, group=group), kernel, 2)
+    if kernel == 3:
+        winograd.weight_gradient(image, error, pad, gradient, group)
+        close(gradient, before + plain.weight_gradient(image, error, weight.shape, pad=pad, group=group), 3)
+    if channels // group % 16 or outputs // group % 16:
+        return
+    source, target, wrong = Blocked(image.shape, 1).put(image), Blocked(out.shape, 1), Blocked(error.shape).put(error)
+    winograd.forward_pictures(source.address, source.picture, prepared, kernel, pad, target.address, target.picture, bias,
+                              group=group)
+    assert np.array_equal(target.get(), out)
+    turned_pad = (kernel - 1 - pad[0], kernel - 1 - pad[1])
+    winograd.forward_pictures(wrong.address, wrong.picture, turned, kernel, turned_pad, source.address, source.picture,
+                              group=group)
+    assert np.array_equal(source.get(), below)
+    if kernel == 3:
+        source.put(image)
+        winograd.weight_gradient_pictures(source.address, source.picture, wrong.address, wrong.picture, pad, before, group)
+        assert np.array_equal(before, gradient)
+
+
+def test_groups_pool_and_box():
+    image, weight = normal(1, 32, 10, 12), normal(64, 16, 3, 3, seed=1)
+    prepared = winograd.prepare(weight, group=2)
+    out, pooled = np.empty((1, 64, 10, 12), np.float32), np.empty((1, 64, 5, 6), np.float32)
+    winograd.forward(image, prepared, 3, (1, 1), out, relu=True, pooled=pooled, group=2)
+    assert np.array_equal(pooled, out.reshape(1, 64, 5, 2, 6, 2).max(axis=(3, 5)))
+    part, small = np.full_like(out, 7), np.full_like(pooled, 7)
+    winograd.forward_pictures(address(image), picture(image), prepared, 3, (1, 1), address(part), picture(part), None, True,
+                              (address(small), picture(small)), (4, 10, 4, 8), 2)
+    assert np.array_equal(part[:, :, 4:, 4:8], out[:, :, 4:, 4:8]) and np.array_equal(small[:, :, 2:, 2:4], pooled[:, :, 2:, 2:4])
+    assert (part[:, :, :4] == 7).all() and (small[:, :, :, 4:] == 7).all()
+
+
+def test_groups_that_do_not_divide_are_told():
+    image, out = Blocked((1, 48, 8, 8)), Blocked((1, 48, 8, 8))
+    prepared = winograd.prepare(normal(48, 24, 3, 3), group=2)
+    with pytest.raises(ValueError, match="blocked picture of 48 channels in 2 groups"):
+        winograd.forward_pictures(image.address, image.picture, prepared, 3, (1, 1), out.address, out.picture, group=2)
+
+
+@pytest.mark.parametrize("tiles", range(1, 45))
+def test_panels_of_any_number_of_tiles(tiles):
+    image, weight = normal(1, 4, 4, 4 * tiles), normal(5, 4, 3, 3, seed=1)
+    out = np.full((1, 5, 4, 4 * tiles), np.nan, np.float32)
+    winograd.forward(image, winograd.prepare(weight), 3, (1, 1), out)
+    close(out, plain.convolution(image, weight, pad=(1, 1)), 3)
+
+
 def test_blocked_channels_beyond_the_last_stay_zero():
     image, weight = normal(1, 16, 9, 9), normal(20, 16, 3, 3, seed=1)
     target = Blocked((1, 20, 9, 9))
@@ -136,6 +240,39 @@ def test_bits_do_not_depend_on_the_number_of_threads(private, monkeypatch):
     close(results[0][0], plain.convolution(image, weight, pad=(1, 1)), 3)
     close(results[0][1], plain.image_gradient(error, weight, image.shape, pad=(1, 1)), 3, 2)
     close(results[0][2], plain.weight_gradient(image, error, weight.shape, pad=(1, 1)), 3)
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["one chunk for all threads", "chunks of each thread"])
+def test_bits_of_groups_do_not_depend_on_the_number_of_threads(private, monkeypatch):
+    monkeypatch.setattr(winograd, "SMALL_WEIGHTS", 1 << 30 if private else 0)
+    monkeypatch.setattr(winograd, "SHARED", 40)
+    monkeypatch.setattr(winograd, "GRADIENT_CACHED", 1)
+    image, weight, error = normal(2, 32, 30, 41), normal(96, 16, 3, 3, seed=1), normal(2, 96, 30, 41, seed=2)
+    prepared = winograd.prepare(weight, group=2)
+    source, wrong, results = Blocked(image.shape, 1).put(image), Blocked(error.shape, 1).put(error), []
+    for threads in (1, 2, 5):
+        parallel.set_threads(threads)
+        target, gradient = Blocked(error.shape, 1), np.zeros_like(weight)
+        winograd.forward_pictures(source.address, source.picture, prepared, 3, (1, 1), target.address, target.picture, group=2)
+        winograd.weight_gradient_pictures(source.address, source.picture, wrong.address, wrong.picture, (1, 1), gradient, 2)
+        results.append((target.array, gradient))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other))
+    close(target.get(), plain.convolution(image, weight, pad=(1, 1), group=2), 3)
+    close(gradient, plain.weight_gradient(image, error, weight.shape, pad=(1, 1), group=2), 3)
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_storing_past_the_caches_changes_nothing(kernel, monkeypatch):
+    image, prepared = normal(2, 20, 13, 30), winograd.prepare(normal(40, 20, kernel, kernel, seed=1))
+    source, results = Blocked(image.shape, 1).put(image), []
+    for size in (1 << 60, 0):
+        monkeypatch.setattr(winograd, "PAST", size)
+        target, pooled = Blocked((2, 40, 13, 30), 1), Blocked((2, 40, 7, 15), 1)
+        winograd.forward_pictures(source.address, source.picture, prepared, kernel, (kernel // 2,) * 2, target.address,
+                                  target.picture, None, True, (pooled.address, pooled.picture) if kernel == 3 else None)
+        results.append((target.array, pooled.array))
+    assert all(np.array_equal(a, b) for a, b in zip(*results)) and results[0][0].any()
 
 
 def test_bits_do_not_depend_on_the_other_images():

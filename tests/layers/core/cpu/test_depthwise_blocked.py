@@ -1,0 +1,87 @@
+"""Depthwise convolutions of blocked pictures equal the plain sums, for any window, layout and box."""
+
+import numpy as np
+import pytest
+
+from layers.core.cpu import depthwise_blocked, parallel
+from layers.core.cpu.blocked import Blocked
+from tests.layers.core.cpu.emulated import again
+from tests.layers.core.cpu.test_direct_blocked import Planes, close, make, nothing_around
+
+# images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
+CASES = {
+    "3x3": (2, 20, 20, 20, (9, 31), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3 stride 2": (1, 48, 48, 48, (13, 35), (3, 3), (2, 2), (1, 1), (1, 1)),
+    "3x3 narrow": (1, 16, 16, 16, (3, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "5x5 dilated": (2, 3, 3, 3, (15, 34), (5, 5), (1, 1), (4, 4), (2, 2)),
+    "much padding": (1, 17, 17, 17, (6, 5), (3, 3), (1, 1), (9, 20), (1, 1)),
+    "1x3": (1, 16, 16, 16, (5, 40), (1, 3), (3, 2), (0, 1), (1, 1)),
+    "one channel": (1, 1, 1, 1, (8, 9), (4, 4), (4, 4), (0, 0), (1, 1)),
+    "many rows": (1, 16, 16, 16, (70, 90), (3, 3), (1, 1), (1, 1), (1, 1)),
+}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def run(window, image, weight, source, target, borders=(0, 0), **more):
+    """Return the target picture, of which every pixel was 7 before."""
+    bottom = source(image.shape, borders[0]).put(image)
+    top = target((len(image), window.outputs, *window.output), borders[1])
+    top.put(np.full((len(image), window.outputs, *window.output), 7, np.float32))
+    depthwise_blocked.forward_pictures(window, bottom.address, bottom.picture, depthwise_blocked.prepare(window, weight),
+                                       top.address, top.picture, **more)
+    return top
+
+
+@pytest.mark.parametrize("borders", [(0, 0), (1, 1), (4, 2)], ids=str)
+@each_case
+def test_forward(case, borders):
+    window, image, weight, bias, exact = make(case)
+    assert depthwise_blocked.fits(window)
+    top = run(window, image, weight, Blocked, Blocked, borders, bias=bias, relu=True)
+    close(top.get(), np.maximum(exact, 0))
+    nothing_around(top)
+    close(run(window, image, weight, Blocked, Planes, borders).get(), exact - bias[:, None, None])
+    close(run(window, image, weight, Planes, Blocked, borders, bias=bias).get(), exact)
+
+
+@each_case
+def test_a_box_has_the_bits_of_the_whole(case):
+    window, image, weight, bias, _ = make(case)
+    height, width = window.output
+    for target in (Blocked, Planes):
+        whole = run(window, image, weight, Blocked, target, (1, 1), bias=bias).get()
+        for y0, y1, x0, x1 in ((height // 3, height // 3 + 2, width // 3, width), (0, 1, 0, 1)):
+            y1, x1 = min(y1, height), min(x1, width)
+            part = run(window, image, weight, Blocked, target, (1, 1), bias=bias, box=(y0, y1, x0, x1))
+            expected = np.full_like(whole, 7)
+            expected[:, :, y0:y1, x0:x1] = whole[:, :, y0:y1, x0:x1]
+            assert np.array_equal(part.get(), expected)
+
+
+@each_case
+def test_bits_depend_neither_on_threads_nor_on_the_border(case):
+    window, image, weight, bias, _ = make(case)
+    results = []
+    for threads, border in ((1, 0), (2, 1), (3, 4)):
+        parallel.set_threads(threads)
+        results.append(run(window, image, weight, Blocked, Blocked, (border, 0), bias=bias).get())
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+def test_nan_stays_in_its_channel():
+    window, image, weight, bias, _ = make(CASES["3x3"])
+    image[0, 18, 4, 4] = np.nan
+    top = run(window, image, weight, Blocked, Blocked, (1, 1), bias=bias, relu=True)
+    values = top.get()
+    assert np.isnan(values[0, 18, 3:6, 3:6]).all() and np.isnan(values).sum() == 9
+    nothing_around(top)
+
+
+def test_no_images():
+    window, image, weight, _, _ = make(CASES["3x3"])
+    assert run(window, image[:0], weight, Blocked, Blocked).get().shape == (0, 20, 9, 31)
+
+
+@pytest.mark.parametrize("processor", ["avx2", "plain"])
+def test_on_older_processors(processor):
+    again(__file__, processor)
