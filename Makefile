@@ -46,10 +46,8 @@ proto:
 	$(BIN)/pip install --quiet -e ".[proto]"
 	$(BIN)/python netspec/compile_proto.py
 
-# torch first and from its own index: the default one brings CUDA's libraries along.
+# PyTorch's build for the CPU alone is smaller; whoever wants it installs it into $(VENV) before.
 $(VENV)/installed-bench: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check torch --index-url https://download.pytorch.org/whl/cpu \
-	  || echo "torch for the CPU is not to be had there; taking what the extra finds"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
 	@touch $@
 

@@ -26,7 +26,7 @@ setup(
     extras_require={
         # OpenCV 5 dropped Caffe's importer; 4 is the second opinion on our files.
         "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5"],
-        # The engines that `make bench` holds ours against; torch from https://download.pytorch.org/whl/cpu is the smaller one.
+        # The engines that `make bench` holds ours against.
         "bench": ["ncnn", "openvino", "onnxruntime", "onnx", "opencv-python-headless>=4.9,<5", "torch"],
         "proto": ["grpcio-tools"],
     },

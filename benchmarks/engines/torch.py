@@ -8,7 +8,7 @@ from benchmarks.engines import inputs_of
 from benchmarks.engines.torch_net import TorchNet
 from netspec import text
 
-NEEDS = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+NEEDS = "pip install torch"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 

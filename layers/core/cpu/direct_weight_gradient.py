@@ -29,15 +29,17 @@ from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.direct_blocked import copy_planes
 from layers.core.cpu.isa import BLOCK, ISA
 from layers.core.cpu.memory import LINE, address, counters, scratch
-from layers.core.cpu.microkernel import CHANNELS
 from layers.core.cpu.moves import claim, get, put, transpose16, zero
 from layers.core.cpu.patches import seen
 from layers.core.cpu.sums_ir import (
+    CHANNELS,
     HALF_CHANNELS,
+    REST,
     add16,
     ask,
     channels_sums,
     channels_sums_half,
+    channels_sums_rest,
     planes_sums,
     planes_sums_half,
 )
@@ -252,6 +254,9 @@ def add_blocks(job, image, image_picture, error, error_picture, y, half, cut, ah
                 if half:
                     channels_sums_half(high - low, x1 - x0, a + c * 4, job.stride_y * image_picture.row, job.stride_x * PIXEL, b,
                                        error_picture.row, 0, onto, taps * SUMS)
+                elif REST < CHANNELS and c + CHANNELS > BLOCK:
+                    channels_sums_rest(high - low, x1 - x0, a + c * 4, job.stride_y * image_picture.row, job.stride_x * PIXEL, b,
+                                       error_picture.row, error_picture.plane, onto, taps * SUMS)
                 else:
                     channels_sums(high - low, x1 - x0, a + c * 4, job.stride_y * image_picture.row, job.stride_x * PIXEL, b,
                                   error_picture.row, error_picture.plane, onto, taps * SUMS)

@@ -9,7 +9,6 @@ places in planes (NCHW) that a table gives. Neither is packed: both are walked l
 from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.microkernel import CHANNELS
 from layers.core.cpu.vector_ir import FLOAT, INT8, INT64, Emitter, emitted
 
 ADDRESS = types.intp
@@ -98,8 +97,11 @@ def _ask(builder, address):
 
 add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source): 16 floats
 ask = emitted("ask", [types.void, ADDRESS], _ask)  # prefetch a cache line that is soon needed
-HALF_CHANNELS = BLOCK if ISA.groups > 1 else CHANNELS  # rows where panels have 16 outputs only
+CHANNELS = 8 if ISA.name == "avx512" else ISA.rows  # of the 16 of a block at a time
+REST = BLOCK % CHANNELS or CHANNELS  # and at last
+HALF_CHANNELS = BLOCK if ISA.groups > 1 else CHANNELS  # where panels have 16 outputs only
 channels_sums = sums_tile("channels_sums", CHANNELS, ISA.groups)
+channels_sums_rest = sums_tile("channels_sums_rest", REST, ISA.groups) if REST < CHANNELS else channels_sums
 planes_sums = sums_tile("planes_sums", ISA.rows, ISA.groups, tabled=True)
 if ISA.groups > 1:
     channels_sums_half = sums_tile("channels_sums_half", HALF_CHANNELS, 1)
