@@ -59,10 +59,10 @@ class Convolution(ConvolutionalLayer):
         return self._pictures and all(choose(self.window, phase, self.math, blocks=True).name in PLACES
                                       for phase in ("image", "weight"))
 
-    def can_fuse(self, rectify, pool):
-        if rectify and not self.kernels.rectifies:
-            return False
-        return pool is None or self.kernels.pools and self._pictures and pool.top_shapes([self._top_shape])[0][2:] == tuple(
+    def can_fuse(self, pool):
+        if pool is None:
+            return self.kernels.rectifies
+        return self.kernels.pools and self._pictures and pool.top_shapes([self._top_shape])[0][2:] == tuple(
             -(-size // 2) for size in self._top_shape[2:])
 
     def kernel(self):

@@ -20,7 +20,9 @@ import numpy as np
 
 from layers.core.border import Step
 from layers.core.cpu import parallel, pool_blocked
+from layers.core.cpu.compiled import compiled
 from layers.core.cpu.im2col import inside_at
+from layers.core.cpu.pool_rows import max_row
 from layers.core.layer import Layer
 from layers.core.rng import bits_at
 from netspec import caffe_pb2, geometry
@@ -122,9 +124,11 @@ class Pooling(Layer):
                 return
         image, out = _planes(bottom[0].peek()), _planes(top[0].data)
         rows, work = out.shape[0] * out.shape[1], image.size
-        self._winners_known = True
+        # In TEST a backward pass is seldom asked for: it finds the winners itself.
+        self._winners_known = self.phase == caffe_pb2.TRAIN or len(top) > 1
         if pool.pool == pool.MAX:
-            parallel.run(max_cpu, rows, self._numbers, image, out, self._kept(out), work=work)
+            kept = self._kept(out) if self._winners_known else np.empty((0, 0, 0), np.int32)
+            parallel.run(max_cpu, rows, self._numbers, image, out, kept, work=work)
             if len(top) > 1:
                 top[1].data.reshape(-1)[...] = self._winners[: out.size]
         elif pool.pool == pool.AVE:
@@ -158,7 +162,7 @@ class Pooling(Layer):
             parallel.run(expect_backward_cpu, planes, self._numbers, _planes(bottom[0].peek()), _planes(top[0].peek()),
                          error, image_error, work=work)
         else:
-            if not self._winners_known:
+            if pool.pool == pool.MAX and not self._winners_known:
                 self._find_winners(_planes(bottom[0].peek()), error)
             parallel.run(winners_backward_cpu, planes, self._kept(error), error, image_error, work=work)
 
@@ -224,38 +228,77 @@ def first_at(image, plane, top, bottom, left, right):
 
 
 @numba.njit(cache=True, nogil=True)
+def largest_at(image, plane, top, bottom, left, right):
+    """Return the largest value of a window and its index: LOWEST and -1 if nothing is above."""
+    best, winner = LOWEST, -1
+    for y in range(top, bottom):
+        for x in range(left, right):
+            if image[plane, y, x] > best:
+                best, winner = image[plane, y, x], y * image.shape[2] + x
+    return best, winner
+
+
+@compiled
 def max_cpu(first, last, numbers, image, out, winners):
-    """MAX for output rows [first, last), counted over all planes: a row at a time, tap after tap of the kernel."""
-    height, width = image.shape[1], image.shape[2]
+    """MAX for output rows [first, last), counted over all planes; `winners` is of no planes where nobody asks for them.
+
+    Windows inside of the image with a kernel and stride that `pool_rows` knows are done by vectors of windows; others a row
+    at a time, tap after tap of the kernel.
+    """
+    height, width, columns = image.shape[1], image.shape[2], out.shape[2]
     kw, sw, pw = numbers[1], numbers[3], numbers[5]
+    keeps, unwanted = winners.shape[0] > 0, np.empty(columns, np.int32)
+    low, high = min(columns, (pw + sw - 1) // sw), max(0, min(columns, (width - kw + pw) // sw + 1))  # windows inside
     for index in range(first, last):
         plane, row = index // out.shape[1], index % out.shape[1]
-        target, kept = out[plane, row], winners[plane, row]
-        for column in range(target.size):
-            target[column], kept[column] = LOWEST, -1
+        target = out[plane, row]
+        kept = winners[plane, row] if keeps else unwanted
         top, bottom, _, _ = window_at(numbers, row, 0, height, width)
-        for y in range(top, bottom):
-            for x in range(kw):
-                low, high = inside_at(x - pw, sw, width, target.size)
-                if low >= high:
-                    continue
-                best, winner = target[low:high], kept[low:high]
-                start = low * sw + x - pw
-                source, place = image[plane, y, start:], np.int32(y * width + start)
-                if sw == 1:  # a step that the compiler knows makes it twice as fast
-                    for i in range(best.size):
-                        larger_at(best, winner, i, source[i], place + np.int32(i))
-                elif sw == 2:
-                    for i in range(best.size):
-                        larger_at(best, winner, i, source[2 * i], place + np.int32(2 * i))
-                else:
-                    for i in range(best.size):
-                        larger_at(best, winner, i, source[i * sw], place + np.int32(i * sw))
-        for column in range(target.size):
-            if kept[column] < 0:  # nothing above -FLT_MAX
-                winner = first_at(image, plane, *window_at(numbers, row, column, height, width))
-                if winner >= 0:
-                    target[column], kept[column] = image[plane, winner // width, winner % width], winner
+        done = False
+        if image.itemsize == 4 and bottom - top == numbers[0] == kw:
+            start = (plane * height + top) * width + low * sw - pw
+            done = max_row(kw, sw, high - low, np.intp(target.ctypes.data) + low * 4, np.intp(image.ctypes.data) + start * 4,
+                           width * 4, np.intp(kept.ctypes.data) + low * 4 if keeps else 0, top * width + low * sw - pw, width)
+        if done:
+            for i in range(low + columns - high):
+                column = i if i < low else high + i - low
+                target[column], kept[column] = largest_at(image, plane, *window_at(numbers, row, column, height, width))
+        else:
+            taps_cpu(numbers, image, plane, top, bottom, target, kept)
+        missing = 0
+        for column in range(columns):
+            missing += target[column] == LOWEST
+        if missing:
+            for column in range(columns):
+                if target[column] == LOWEST:  # nothing above -FLT_MAX
+                    winner = first_at(image, plane, *window_at(numbers, row, column, height, width))
+                    if winner >= 0:
+                        target[column], kept[column] = image[plane, winner // width, winner % width], winner
+
+
+@numba.njit(cache=True, nogil=True)
+def taps_cpu(numbers, image, plane, top, bottom, target, kept):
+    """MAX for a row of windows over rows [top, bottom) of the image: tap after tap of the kernel."""
+    width, kw, sw, pw = image.shape[2], numbers[1], numbers[3], numbers[5]
+    for column in range(target.size):
+        target[column], kept[column] = LOWEST, -1
+    for y in range(top, bottom):
+        for x in range(kw):
+            low, high = inside_at(x - pw, sw, width, target.size)
+            if low >= high:
+                continue
+            best, winner = target[low:high], kept[low:high]
+            start = low * sw + x - pw
+            source, place = image[plane, y, start:], np.int32(y * width + start)
+            if sw == 1:  # a step that the compiler knows makes it twice as fast
+                for i in range(best.size):
+                    larger_at(best, winner, i, source[i], place + np.int32(i))
+            elif sw == 2:
+                for i in range(best.size):
+                    larger_at(best, winner, i, source[2 * i], place + np.int32(2 * i))
+            else:
+                for i in range(best.size):
+                    larger_at(best, winner, i, source[i * sw], place + np.int32(i * sw))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -269,16 +312,40 @@ def sum_at(image, plane, top, bottom, left, right):
 
 
 @numba.njit(cache=True, nogil=True)
+def areas_at(numbers, row, height, width, areas):
+    """Write what AVE divides by, for each window of a row; at least 1, for windows that hold nothing."""
+    for column in range(areas.size):
+        areas[column] = max(1, area_at(numbers, row, column, height, width))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # no test for zero in every division
 def average_cpu(first, last, numbers, image, out):
-    """AVE for output rows [first, last)."""
+    """AVE for output rows [first, last): a row at a time, tap after tap of the kernel."""
     height, width = image.shape[1], image.shape[2]
+    kw, sw, pw = numbers[1], numbers[3], numbers[5]
+    totals, areas = np.empty(out.shape[2]), np.empty(out.shape[2])
     for index in range(first, last):
         plane, row = index // out.shape[1], index % out.shape[1]
-        for column in range(out.shape[2]):
-            top, bottom, left, right = window_at(numbers, row, column, height, width)
-            total = sum_at(image, plane, top, bottom, left, right)
-            area = area_at(numbers, row, column, height, width)
-            out[plane, row, column] = total / area if area > 0 else 0.0
+        top, bottom, _, _ = window_at(numbers, row, 0, height, width)
+        totals[:] = 0
+        for y in range(top, bottom):
+            for x in range(kw):
+                low, high = inside_at(x - pw, sw, width, totals.size)
+                if low < high:
+                    total, source = totals[low:high], image[plane, y, low * sw + x - pw:]
+                    if sw == 1:
+                        for i in range(total.size):
+                            total[i] += source[i]
+                    elif sw == 2:
+                        for i in range(total.size):
+                            total[i] += source[2 * i]
+                    else:
+                        for i in range(total.size):
+                            total[i] += source[i * sw]
+        areas_at(numbers, row, height, width, areas)
+        target = out[plane, row]
+        for column in range(target.size):
+            target[column] = totals[column] / areas[column]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -335,21 +402,31 @@ def winners_backward_cpu(first, last, winners, error, image_error):
                 target[kept[i]] += source[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def average_backward_cpu(first, last, numbers, error, image_error):
-    """AVE backward for planes [first, last)."""
+    """AVE backward for planes [first, last): a row at a time; the last tap first, so that windows add up in scan order."""
     height, width = image_error.shape[1], image_error.shape[2]
+    kw, sw, pw = numbers[1], numbers[3], numbers[5]
+    shares, areas = np.empty(error.shape[2], error.dtype), np.empty(error.shape[2], error.dtype)
     for plane in range(first, last):
         image_error[plane] = 0
         for row in range(error.shape[1]):
-            for column in range(error.shape[2]):
-                top, bottom, left, right = window_at(numbers, row, column, height, width)
-                area = area_at(numbers, row, column, height, width)
-                if area > 0:
-                    share = error[plane, row, column] / error.dtype.type(area)
-                    for y in range(top, bottom):
-                        for x in range(left, right):
-                            image_error[plane, y, x] += share
+            top, bottom, _, _ = window_at(numbers, row, 0, height, width)
+            areas_at(numbers, row, height, width, areas)
+            source = error[plane, row]
+            for column in range(shares.size):
+                shares[column] = source[column] / areas[column]
+            for y in range(top, bottom):
+                for x in range(kw - 1, -1, -1):
+                    low, high = inside_at(x - pw, sw, width, shares.size)
+                    if low < high:
+                        share, target = shares[low:high], image_error[plane, y, low * sw + x - pw:]
+                        if sw == 1:
+                            for i in range(share.size):
+                                target[i] += share[i]
+                        else:
+                            for i in range(share.size):
+                                target[i * sw] += share[i]
 
 
 @numba.njit(cache=True, nogil=True)

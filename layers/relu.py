@@ -55,15 +55,19 @@ def relu_slope_at(x, slope, zero, one):
 def relu_cpu(first, last, x, y, slope, zero):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
-    for i in range(x.size):
-        y[i] = relu_at(x[i], slope, zero)
+    if x.ctypes.data == y.ctypes.data:  # with two names for one array the compiler would make no vectors
+        for i in range(x.size):
+            x[i] = relu_at(x[i], slope, zero)
+    else:
+        for i in range(x.size):
+            y[i] = relu_at(x[i], slope, zero)
 
 
 @numba.njit(cache=True, nogil=True)
 def relu_backward_cpu(first, last, x, dy, dx, in_place, slope, zero, one):
     """Elements [first, last) of backward; `in_place` says that dx is dy."""
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
-    if in_place:  # with two names for one array the compiler would make no vectors: 20x slower
+    if in_place:  # as above
         for i in range(x.size):
             dx[i] = dx[i] * relu_slope_at(x[i], slope, zero, one)
     else:

@@ -1,12 +1,16 @@
-"""Sigmoid: y = 1 / (1 + exp(-x)), computed as tanh(x / 2) / 2 + 1 / 2, which cannot overflow; dx = dy y (1 - y).
+"""Sigmoid: y = 1 / (1 + exp(-x)); dx = dy y (1 - y).
 
-Any shape; works in place. Source: Caffe's SigmoidLayer.
+Any shape; works in place. float32 by vectors, within 1.3e-7 of the value (`layers.core.cpu.exponential`); float64 as
+tanh(x / 2) / 2 + 1 / 2, which cannot overflow. Source: Caffe's SigmoidLayer.
 """
 
 import math
 
 import numba
+import numpy as np
 
+from layers.core.cpu.compiled import compiled
+from layers.core.cpu.exponential import logistics
 from layers.core.neuron import Neuron
 
 
@@ -20,7 +24,7 @@ class Sigmoid(Neuron):
 
 @numba.njit(cache=True, nogil=True)
 def sigmoid_at(x):
-    """Return one value of y."""
+    """Return one value of y, in float64."""
     return 0.5 * math.tanh(0.5 * x) + 0.5
 
 
@@ -30,12 +34,15 @@ def sigmoid_slope_at(y):
     return y * (1 - y)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def sigmoid_cpu(first, last, x, y):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
-    for i in range(x.size):
-        y[i] = sigmoid_at(x[i])
+    if x.itemsize == 4:
+        logistics(np.intp(y.ctypes.data), np.intp(x.ctypes.data), np.float32(1), x.size)
+    else:
+        for i in range(x.size):
+            y[i] = sigmoid_at(x[i])
 
 
 @numba.njit(cache=True, nogil=True)

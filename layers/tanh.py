@@ -1,12 +1,16 @@
 """TanH: y = tanh(x); dx = dy (1 - y^2).
 
-Any shape; works in place. Source: Caffe's TanHLayer.
+Any shape; works in place. float32 by vectors, within 1.3e-7 of the value (`layers.core.cpu.exponential`). Source:
+Caffe's TanHLayer.
 """
 
 import math
 
 import numba
+import numpy as np
 
+from layers.core.cpu.compiled import compiled
+from layers.core.cpu.exponential import tanhs
 from layers.core.neuron import Neuron
 
 
@@ -19,23 +23,20 @@ class TanH(Neuron):
 
 
 @numba.njit(cache=True, nogil=True)
-def tanh_at(x):
-    """Return one value of y."""
-    return math.tanh(x)
-
-
-@numba.njit(cache=True, nogil=True)
 def tanh_slope_at(y):
     """Return dy / dx of one value."""
     return 1 - y * y
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def tanh_cpu(first, last, x, y):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
-    for i in range(x.size):
-        y[i] = tanh_at(x[i])
+    if x.itemsize == 4:
+        tanhs(np.intp(y.ctypes.data), np.intp(x.ctypes.data), x.size)
+    else:
+        for i in range(x.size):
+            y[i] = math.tanh(x[i])
 
 
 @numba.njit(cache=True, nogil=True)

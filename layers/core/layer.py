@@ -122,8 +122,8 @@ class Layer:
         """Compute the tops' data."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
-    def can_fuse(self, rectify, pool):
-        """Whether `forward_fused` can do this: `rectify` says whether to, `pool` is the Pooling or None."""
+    def can_fuse(self, pool):
+        """Whether `forward_fused` can rectify, and pool as the layer `pool` does unless that is None."""
         return False
 
     def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):

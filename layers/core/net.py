@@ -372,13 +372,12 @@ class Net:
         layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
         fusion = self.plan.fusions.get(number)
         rectify = pool = None
-        if fusion is not None:
-            if fusion.rectify is not None and fusion.rectify <= last and layer.can_fuse(True, None):
-                rectify = fusion.rectify
-            if fusion.pool is not None and fusion.pool <= last and (rectify is not None or fusion.rectify is None):
+        if fusion is not None and fusion.rectify <= last and layer.can_fuse(None):
+            rectify = fusion.rectify
+            if fusion.pool is not None and fusion.pool <= last:
                 pooling = self.layers[fusion.pool]
                 pooling.reshape(self.bottom_vecs[fusion.pool], self.top_vecs[fusion.pool])
-                if layer.can_fuse(rectify is not None, pooling):
+                if layer.can_fuse(pooling):
                     pool = fusion.pool
         pooled = None if pool is None else self.top_vecs[pool][0]
         done = tuple(n for n in (rectify, pool) if n is not None)

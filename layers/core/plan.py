@@ -27,9 +27,9 @@ from netspec import caffe_pb2
 
 
 class Fusion(NamedTuple):
-    """Layers that a layer may do beside its own work: numbers in the net, or None."""
+    """Layers that a layer may do beside its own work: numbers in the net, or None. Pooling only behind a ReLU."""
 
-    rectify: int | None
+    rectify: int
     pool: int | None
 
 
@@ -81,11 +81,12 @@ class Plan:
             after, rectify, pool = number + 1, None, None
             if after < len(net.layers) and net.layers[after].rectifies and net.bottom_vecs[after] == top == net.top_vecs[after]:
                 after, rectify = after + 1, after
+            if rectify is None:
+                continue
             if (after < len(net.layers) and net.layers[after].pools and net.bottom_vecs[after] == top
-                    and not any(net.layers[rectify].loss_weights if rectify else ())):
+                    and not any(net.layers[rectify].loss_weights)):
                 pool = after
-            if rectify is not None or pool is not None:
-                fusions[number] = Fusion(rectify, pool)
+            fusions[number] = Fusion(rectify, pool)
         return fusions
 
     def _find_joins(self):
@@ -219,13 +220,11 @@ class Plan:
 
     def _done_with(self, number):
         fusion, net = self.fusions.get(number), self.net
-        if fusion is None or fusion.rectify is not None and not net.layers[number].can_fuse(True, None):
+        if fusion is None or not net.layers[number].can_fuse(None):
             return []
-        rectify = fusion.rectify is not None
-        found = [fusion.rectify] if rectify else []
-        if fusion.pool is not None and net.layers[number].can_fuse(rectify, net.layers[fusion.pool]):
-            found.append(fusion.pool)
-        return found
+        if fusion.pool is not None and net.layers[number].can_fuse(net.layers[fusion.pool]):
+            return [fusion.rectify, fusion.pool]
+        return [fusion.rectify]
 
     def __str__(self):
         lines = [f"plan of '{self.net.name}' ({caffe_pb2.Phase.Name(self.net.phase)}, {ISA.name}, {parallel.threads()} threads, "

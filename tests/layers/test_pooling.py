@@ -210,3 +210,17 @@ def test_same_bits_for_any_number_of_threads():
 def test_refuses(inside, shape, message):
     with pytest.raises(Error, match=message):
         make_layer(f"type: 'Pooling' pooling_param {{ {inside} }}", [np.zeros(shape)])
+
+
+@pytest.mark.parametrize("shape, kernel, stride, pad", [((2, 3, 9, 11), 2, 2, 0), ((1, 2, 21, 40), 3, 2, 0),
+                                                        ((1, 2, 9, 12), 3, 1, 1), ((1, 2, 9, 12), 5, 3, 2)])
+def test_backward_in_test_finds_the_winners_that_forward_did_not_keep(shape, kernel, stride, pad):
+    x = np.random.RandomState(2).choice([-np.inf, -1, 0, 1], shape).astype(np.float32)
+    results = []
+    for phase, mask in ((caffe_pb2.TRAIN, ""), (caffe_pb2.TEST, ""), (caffe_pb2.TEST, "top: 'y' top: 'mask'")):
+        layer, bottom, top = run_layer(text((kernel,) * 2, (stride,) * 2, (pad,) * 2) + mask, [x], phase=phase)
+        top[0].diff[...] = np.random.RandomState(3).randn(*top[0].shape)
+        layer.backward(top, [True], bottom)
+        results.append((top[0].data.copy(), bottom[0].diff.copy()))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other))

@@ -109,6 +109,11 @@ class Emitter:
         """The running maximum of a pooling window: `value` if it is greater than `most`; NaN never is, as in Caffe."""
         return self.builder.select(self.builder.fcmp_ordered(">", value, most), value, most)
 
+    def larger_number(self, most, value):
+        """The larger of two, of which a number wins against NaN."""
+        larger = self.builder.fcmp_ordered(">", value, most)
+        return self.builder.select(self.builder.or_(larger, self.builder.fcmp_unordered("uno", most, most)), value, most)
+
     def prefetch(self, pointer):
         """Ask for a cache line that is soon read (into the second level)."""
         kind = ir.FunctionType(ir.VoidType(), [INT8.as_pointer(), INT32, INT32, INT32])

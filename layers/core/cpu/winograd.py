@@ -465,11 +465,11 @@ def pool_edge(source, row, rows, columns, target, target_row):
     for y in range(0, rows, 2):
         for x in range(0, columns, 2):
             for lane in range(BLOCK):
-                most = np.float32(-3.4028234663852886e38)
+                most = np.float32(np.nan)
                 for dy in range(min(2, rows - y)):
                     for dx in range(min(2, columns - x)):
                         value = get(source + (y + dy) * row + (x + dx) * PIXEL + lane * 4)
-                        most = value if value > most else most
+                        most = value if value > most or most != most else most
                 put(target + y // 2 * target_row + x // 2 * PIXEL + lane * 4, most)
 
 

@@ -129,10 +129,9 @@ def output_transform(name, matrix, pooled=False):
                             e.store(value, line, j * BLOCK + part, passing)
             for i, line in enumerate(below):
                 for j in range(outputs // 2):
-                    most = e.constant(-3.4028234663852886e38)  # -FLT_MAX: what Caffe's pooling starts from
-                    for y in (2 * i, 2 * i + 1):
-                        for x in (2 * j, 2 * j + 1):
-                            most = e.larger(most, result[y][x])
+                    most, *others = (result[y][x] for y in (2 * i, 2 * i + 1) for x in (2 * j, 2 * j + 1))
+                    for value in others:
+                        most = e.larger_number(most, value)
                     e.store(most, line, j * BLOCK + part)
 
     arguments = [ADDRESS] * 3 + [types.float32] + [ADDRESS] * (5 if pooled else 3)

@@ -345,3 +345,16 @@ class TestJoinedBlobs:
             assert abs(a - b).max() <= 2e-5 * abs(b).max(), name
         a, b = (net.blobs["data"].diff for net in nets)
         assert abs(a - b).max() <= 2e-5 * abs(b).max()
+
+
+@pytest.mark.parametrize("size", [(20, 24), (9, 7)])
+def test_nan_comes_out_of_fused_pooling_as_out_of_pooling(size):
+    """NaN loses against any number, and stays where a window has nothing else."""
+    nets = [make(message=padded_vgg(pad=1, size=size)) for _ in range(2)]
+    nets[1].before_forward(lambda number: None)  # layers are then run one by one
+    for net in nets:
+        net.blobs["data"].data[0, 1, 4, 5] = np.nan
+        net.forward()
+        assert np.isnan(net.blobs["pool1"].data).any() and not np.isnan(net.blobs["pool1"].data).all()
+    for name in ("conv1_2", "pool1"):
+        assert np.array_equal(nets[0].blobs[name].data, nets[1].blobs[name].data, equal_nan=True), name
