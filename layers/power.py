@@ -25,31 +25,36 @@ class Power(Neuron):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def power_at(x, power, scale, shift):
-    """Return one value of y."""
-    base = scale * x + shift
-    return base if power == 1 else base**power  # most often it is 1, and a power costs 20 multiplications
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def power_slope_at(x, power, scale, shift):
-    """Return dy / dx of one value."""
-    if power == 1:
-        return scale
-    return power * scale * (scale * x + shift) ** (power - 1) if power * scale != 0 else x * 0
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def power_cpu(first, last, x, y, power, scale, shift):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
-    for i in range(x.size):
-        y[i] = power_at(x[i], power, scale, shift)
+    # Most often the power is 1 or 2; any other costs 20 multiplications. Loops of their own are vectorised.
+    if power == 1:
+        for i in range(x.size):
+            y[i] = scale * x[i] + shift
+    elif power == 2:
+        for i in range(x.size):
+            base = scale * x[i] + shift
+            y[i] = base * base
+    else:
+        for i in range(x.size):
+            y[i] = (scale * x[i] + shift) ** power
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def power_backward_cpu(first, last, x, y, dy, dx, power, scale, shift):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
-    for i in range(y.size):
-        dx[i] = dy[i] * power_slope_at(x[i], power, scale, shift)
+    factor = power * scale
+    if power == 1:
+        for i in range(y.size):
+            dx[i] = dy[i] * scale
+    elif power == 2:
+        for i in range(y.size):
+            dx[i] = dy[i] * (factor * (scale * x[i] + shift))
+    elif factor != 0:
+        for i in range(y.size):
+            dx[i] = dy[i] * (factor * (scale * x[i] + shift) ** (power - 1))
+    else:
+        for i in range(y.size):
+            dx[i] = dy[i] * (x[i] * 0)

@@ -119,6 +119,18 @@ class Scale(SpreadLayer):
 def scale_cpu(first, last, x, scale, bias, y, length, inner, has_bias):
     """Elements [first, last): y = x * scale (+ bias), row by row of `inner` values; y may be x."""
     at = first
+    while inner == 1 and at < last:  # as many values as there are factors
+        place = at % length
+        end = min(at + length - place, last)
+        part, result = x[at:end], y[at:end]
+        factors, shifts = scale[place : place + end - at], bias[place : place + end - at]
+        if has_bias:
+            for i in range(part.size):
+                result[i] = part[i] * factors[i] + shifts[i]
+        else:
+            for i in range(part.size):
+                result[i] = part[i] * factors[i]
+        at = end
     while at < last:
         row = at // inner
         end = min((row + 1) * inner, last)

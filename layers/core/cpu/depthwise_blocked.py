@@ -1,8 +1,8 @@
 """Depthwise convolution of blocked pictures: every channel has one kernel of its own (C = M = group).
 
 Vectors run over the 16 channels of a block; some neighbouring output pixels are summed in registers, tap after tap, so that
-each vector of weights is loaded once for all of them. Where taps reach beyond the picture's border, or the picture is NCHW,
-the strip of the picture that is worked on is copied first (`blocked.read_patch`).
+each vector of weights is loaded once for all of them. Taps that reach beyond the picture's border are sent to a line of zeros;
+where the picture is narrow or NCHW, the strip of it that is worked on is copied first (`blocked.read_patch`).
 
 Every element is summed by one thread, over the taps in order, then the bias: the bits depend neither on the number of threads
 nor on the box. `depthwise` is the same for NCHW arrays.
@@ -12,66 +12,16 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
 from layers.core.cpu import parallel
 from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.depthwise_ir import RUN, one_tile, run_tile
+from layers.core.cpu.isa import BLOCK
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
-from layers.core.cpu.moves import claim
-from layers.core.cpu.vector_ir import FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.moves import claim, zero
 
-ADDRESS = types.intp
-# Pixels that are summed side by side: enough chains to hide an addition's latency. Pictures are often multiples of 7 wide.
-RUN = {"avx512": 7, "avx2": 4}.get(ISA.name, 2)
 STRIP = 1 << 17  # bytes of a strip of the picture
-
-
-def channels_tile(name, pixels):
-    """Return the intrinsic that sums all taps of `pixels` output pixels of a block.
-
-    ``tile(taps, table, a, step, weights, c, bias, low)``: the taps' offsets (int64, bytes) from the address `a` of the first
-    pixel's first tap; the next pixel's is `step` bytes on. Weights are [tap][16]. Results go to c, 64 bytes a pixel.
-    """
-    parts = BLOCK // ISA.width
-
-    def emit(builder, taps, table, a, step, weights, c, bias, low):
-        e = Emitter(builder)
-        begin = builder.block
-        loop, done = builder.append_basic_block("taps"), builder.append_basic_block("store")
-        offsets, kernel = builder.inttoptr(table, INT64.as_pointer()), e.pointer(weights)
-        starts = [builder.add(a, builder.mul(step, e.number(m))) for m in range(pixels)]
-        zero = e.constant(0)
-        builder.branch(loop)
-
-        builder.position_at_end(loop)
-        index, here = builder.phi(INT64), builder.phi(FLOAT.as_pointer())
-        sums = [builder.phi(e.vector) for _ in range(pixels * parts)]
-        for node, start in zip((index, here, *sums), (e.number(0), kernel, *[zero] * len(sums))):
-            node.add_incoming(start, begin)
-        offset = builder.load(builder.gep(offsets, [index]))
-        factors = [e.load(here, n * ISA.width) for n in range(parts)]
-        new = []
-        for m in range(pixels):
-            pointer = e.pointer(builder.add(starts[m], offset))
-            new += [e.add_product(e.load(pointer, n * ISA.width), factors[n], sums[m * parts + n]) for n in range(parts)]
-        following = builder.add(index, e.number(1))
-        for node, value in zip((index, here, *sums), (following, e.moved(here, BLOCK), *new)):
-            node.add_incoming(value, loop)
-        builder.cbranch(builder.icmp_signed("<", following, taps), loop, done)
-
-        builder.position_at_end(done)
-        shift = [e.load(e.pointer(bias), n * ISA.width) for n in range(parts)]
-        least = e.spread(low)
-        for i, value in enumerate(new):
-            e.store(e.clamp(builder.fadd(value, shift[i % parts]), least), e.pointer(c), i * ISA.width)
-
-    return emitted(name, [types.void, *[ADDRESS] * 7, types.float32], emit)
-
-
-run_tile = channels_tile("run_tile", RUN)
-pixel_tile = channels_tile("pixel_tile", 1)
 
 
 class Job(NamedTuple):
@@ -94,8 +44,11 @@ class Job(NamedTuple):
     dilation_y: int
     dilation_x: int
     copied: int  # whether strips of the source are copied
+    inside_x0: int  # these columns have all taps in the source and its border, or in the copy
+    inside_x1: int
     a_row: int  # bytes of a row of the source, or of its copy
     results: int  # where in the thread's scratch the results for NCHW are
+    zeros: int  # and a line of zeros
     spare: int
     own: int  # bytes of a thread's scratch
 
@@ -132,8 +85,9 @@ def forward_pictures(window, source, source_picture, weights, target, target_pic
     memory = scratch(threads * job.own, "depthwise")
     count = counters(1)
     work = job.images * window.channels * (job.y1 - job.y0) * (job.x1 - job.x0) * window.taps // 4
+    tables = np.empty((threads, 2, window.taps), np.int64)
     parallel.run(forward_cpu, threads, job, source, source_picture, address(weights), target, target_picture, address(shift),
-                 np.float32(0 if relu else -np.inf), address(table), address(memory), address(count), work=work)
+                 np.float32(0 if relu else -np.inf), address(table), tables, address(memory), address(count), work=work)
 
 
 @functools.lru_cache(maxsize=512)
@@ -149,17 +103,22 @@ def _plan(channels, kernel, stride, pad, dilation, source, target, box, threads)
     rows = max(1, min(rows, height, height * blocks * target.images // (4 * threads)))
     down = -(-height // rows)
     rows = -(-height // max(1, down))
-    inside = (y0 * sh - ph >= -source.border and (y1 - 1) * sh - ph + reach_y < source.height + source.border
-              and x0 * sw - pw >= -source.border and (x1 - 1) * sw - pw + reach_x < source.width + source.border)
-    copied = int(not (inside and source.blocked))
+    # Columns whose taps all lie in the picture and its border. Each of the others costs as much as copying about 12 pixels.
+    inside_x0 = min(max(x0, -((source.border - pw) // sw)), x1)
+    inside_x1 = max(min(x1, (source.width + source.border - 1 + pw - reach_x) // sw + 1), inside_x0)
+    inside = inside_x1 - inside_x0
+    copied = int(not source.blocked or inside < min(width, RUN) or wide * sh < 12 * (width - inside))
+    if copied:
+        inside_x0, inside_x1 = x0, x1
     a_row = wide * PIXEL if copied else source.row
     results = _up(((rows - 1) * sh + reach_y + 1) * wide * PIXEL) if copied else 0
-    spare = results + (0 if target.blocked else _up(rows * width * PIXEL))
+    zeros = results + (0 if target.blocked else _up(rows * width * PIXEL))
+    spare = zeros + (0 if copied else _up(wide * PIXEL))
     own = spare + 2 * BLOCK * PIXEL + 5 * LINE
     tap = np.arange(kh * kw)
     table = np.ascontiguousarray(tap // kw * dh * a_row + tap % kw * dw * PIXEL, np.int64)
-    job = Job(target.images, blocks, y0, y1, x0, x1, down, rows, kh, kw, sh, sw, ph, pw, dh, dw, copied, a_row, results, spare,
-              own)
+    job = Job(target.images, blocks, y0, y1, x0, x1, down, rows, kh, kw, sh, sw, ph, pw, dh, dw, copied, inside_x0,
+              inside_x1, a_row, results, zeros, spare, own)
     return job, table
 
 
@@ -172,19 +131,38 @@ def line_of_pixels(width, taps, table, a, step, weights, c, bias, low):
     """Write a row of results."""
     if width < RUN:
         for x in range(width):
-            pixel_tile(taps, table, a + x * step, step, weights, c + x * PIXEL, bias, low)
+            one_tile(taps, table, a + x * step, step, weights, PIXEL, c + x * PIXEL, PIXEL, bias, low)
         return
     for x in range(0, width, RUN):
         at = min(x, width - RUN)  # some pixels once more: no cases
-        run_tile(taps, table, a + at * step, step, weights, c + at * PIXEL, bias, low)
+        run_tile(taps, table, a + at * step, step, weights, PIXEL, c + at * PIXEL, PIXEL, bias, low)
+
+
+@part_of_kernel
+def taps_at(job, picture, y, x, lost, table):
+    """Write the taps' offsets where the first is at (y, x): from `lost` on for those outside of the picture and its border."""
+    for ky in range(job.kernel_y):
+        tap_y = y + ky * job.dilation_y
+        inside_y = -picture.border <= tap_y < picture.height + picture.border
+        for kx in range(job.kernel_x):
+            inside = inside_y and -picture.border <= x + kx * job.dilation_x < picture.width + picture.border
+            line = ky * job.dilation_y * job.a_row if inside else lost
+            table[ky * job.kernel_x + kx] = line + kx * job.dilation_x * PIXEL
 
 
 @compiled
-def forward_cpu(first, last, job, source, source_picture, weights, target, target_picture, bias, low, table, memory, counter):
+def forward_cpu(first, last, job, source, source_picture, weights, target, target_picture, bias, low, table, tables, memory,
+                counter):
     """Thread `first`'s part: it claims items until none are left."""
     mine = memory + first * job.own
     spare = mine + job.spare
     width, taps = job.x1 - job.x0, job.kernel_y * job.kernel_x
+    step, reach_y = job.stride_x * PIXEL, (job.kernel_y - 1) * job.dilation_y
+    zeros, border = mine + job.zeros, source_picture.border
+    begin, inside = job.inside_x0 - job.x0, job.inside_x1 - job.inside_x0
+    own_row, own_pixel = tables[first, 0], tables[first, 1]
+    if not job.copied:
+        zero(zeros, ((width - 1) * job.stride_x + (job.kernel_x - 1) * job.dilation_x + 1) * BLOCK)
     item = claim(counter)
     while item < job.images * job.blocks * job.down:
         strip, block, image = item % job.down, item // job.down % job.blocks, item // (job.down * job.blocks)
@@ -193,7 +171,7 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
         from_y, from_x = y * job.stride_y - job.pad_y, job.x0 * job.stride_x - job.pad_x
         a = source + image * source_picture.image + block * source_picture.plane + from_y * source_picture.row + from_x * PIXEL
         if job.copied:
-            high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
+            high = (rows - 1) * job.stride_y + reach_y + 1
             a = mine
             read_patch(source_picture, source, image, block, from_y, from_x, high, job.a_row // PIXEL, a, job.a_row, spare)
         if target_picture.blocked:
@@ -202,9 +180,21 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
             c_row = target_picture.row
         else:
             c, c_row = mine + job.results, width * PIXEL
+        kernel, shift = weights + block * taps * PIXEL, bias + block * PIXEL
         for row in range(rows):
-            line_of_pixels(width, taps, table, a + row * job.stride_y * job.a_row, job.stride_x * PIXEL,
-                           weights + block * taps * PIXEL, c + row * c_row, bias + block * PIXEL, low)
+            line, onto = a + row * job.stride_y * job.a_row, c + row * c_row
+            tap_y = from_y + row * job.stride_y
+            offsets = table
+            if not job.copied:
+                if tap_y < -border or tap_y + reach_y >= source_picture.height + border:
+                    taps_at(job, source_picture, tap_y, from_x + begin * job.stride_x, zeros - line, own_row)
+                    offsets = own_row.ctypes.data
+                for edge in range(width - inside):
+                    x = edge if edge < begin else edge + inside
+                    taps_at(job, source_picture, tap_y, from_x + x * job.stride_x, zeros - line - x * step, own_pixel)
+                    one_tile(taps, own_pixel.ctypes.data, line + x * step, step, kernel, PIXEL, onto + x * PIXEL, PIXEL, shift,
+                             low)
+            line_of_pixels(inside, taps, offsets, line + begin * step, step, kernel, onto + begin * PIXEL, shift, low)
         if not target_picture.blocked:
             write_patch(target_picture, target, image, block, y, job.x0, rows, width, c, c_row, spare)
         item = claim(counter)
