@@ -3,8 +3,8 @@
 Any shape; works in place (x is kept aside then). Source: Caffe's AbsValLayer.
 """
 
-import numba
 
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -18,19 +18,19 @@ class AbsVal(Neuron):
         return absval_cpu, absval_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def absval_at(x):
     """Return one value of y."""
     return abs(x)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def absval_slope_at(x):
     """Return dy / dx of one value."""
     return (x > 0) - (x < 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def absval_cpu(first, last, x, y):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -38,7 +38,7 @@ def absval_cpu(first, last, x, y):
         y[i] = absval_at(x[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def absval_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

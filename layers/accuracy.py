@@ -11,9 +11,9 @@ number is an error. There is no gradient. Source: Caffe 1.0's AccuracyLayer.
 
 import math
 
-import numba
 import numpy as np
 
+from layers.core.cpu.compiled import cached
 from layers.core.layer import Layer
 from layers.core.loss import bad_label, split_axes
 
@@ -69,7 +69,7 @@ class Accuracy(Layer):
             self.fail("has no gradient; do not give it a loss_weight")
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def accuracy_cpu(scores, labels, top_k, ignores, ignored, right, seen):
     """Count right and seen positions for each class; return the number of the first bad label, or -1."""
     outers, classes, inners = scores.shape

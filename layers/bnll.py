@@ -5,8 +5,7 @@ Any shape; works in place (x is kept aside then). Source: Caffe's BNLLLayer.
 
 import math
 
-import numba
-
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -20,19 +19,19 @@ class BNLL(Neuron):
         return bnll_cpu, bnll_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def bnll_at(x):
     """Return one value of y."""
     return max(x, 0) + math.log1p(math.exp(-abs(x)))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def bnll_slope_at(x):
     """Return dy / dx of one value."""
     return 1 / (1 + math.exp(-x))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def bnll_cpu(first, last, x, y):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -40,7 +39,7 @@ def bnll_cpu(first, last, x, y):
         y[i] = bnll_at(x[i])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def bnll_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -3,8 +3,8 @@
 Any shape; works in place (x is kept aside then). NaN stays NaN. Source: Caffe's ClipLayer.
 """
 
-import numba
 
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -31,19 +31,19 @@ class Clip(Neuron):
         return clip_cpu, clip_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def clip_at(x, least, most):
     """Return one value of y."""
     return least if x < least else most if x > most else x
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def clip_slope_at(x, least, most):
     """Return dy / dx of one value."""
     return x * 0 + 1 if least <= x <= most else x * 0
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def clip_cpu(first, last, x, y, least, most):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -51,7 +51,7 @@ def clip_cpu(first, last, x, y, least, most):
         y[i] = clip_at(x[i], least, most)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def clip_backward_cpu(first, last, x, y, dy, dx, least, most):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -7,10 +7,10 @@ CropLayer; the offsets that align an FCN's streams come from `netspec.coord_map`
 
 import math
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.layer import Layer
 
 
@@ -88,7 +88,7 @@ def row_numbers(source, shape, offsets):
     return numbers
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def crop_cpu(first, last, x, y, rows, x_width, y_width, first_column):
     """Rows [first, last) of the top."""
     for row in range(first, last):
@@ -98,7 +98,7 @@ def crop_cpu(first, last, x, y, rows, x_width, y_width, first_column):
             target[column] = source[column]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def crop_backward_cpu(first, last, dy, dx, targets, x_width, y_width, first_column):
     """Rows [first, last) of bottom 0's gradient: gathered, so that each is written once."""
     for row in range(first, last):

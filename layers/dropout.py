@@ -5,10 +5,10 @@ bits for any number of threads, and backward computes them again instead of keep
 its debug build; p = 0 (keep everything) is met in real prototxts and accepted. Source: Caffe's DropoutLayer.
 """
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.layout import together
 from layers.core.neuron import Neuron
 from layers.core.rng import bits_at
@@ -71,13 +71,13 @@ class Dropout(Neuron):
         self.rng.set_state(state)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def dropout_at(x, scale, zero, threshold, key, index):
     """Return one value: x * scale where the random bits reach the threshold, x * 0 elsewhere (so NaN stays NaN)."""
     return x * (scale if bits_at(key, index) >= threshold else zero)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def dropout_cpu(first, last, x, y, scale, zero, threshold, key, start):
     """Elements [first, last), of values or of gradients; y may be x."""
     x, y, start = x[first:last], y[first:last], start + np.uint64(first)

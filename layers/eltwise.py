@@ -11,10 +11,10 @@ Two or more bottoms of one shape. Not in place (but SUM may write over its first
 Source: Caffe's EltwiseLayer.
 """
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.layer import Layer
 from layers.core.layout import together
 from netspec import caffe_pb2
@@ -101,7 +101,7 @@ class Eltwise(Layer):
                     dx *= dy
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sum_cpu(first, last, a, a_coeff, b, b_coeff, y):
     """y = a_coeff * a + b_coeff * b; y may be a."""
     a, b, y = a[first:last], b[first:last], y[first:last]
@@ -109,7 +109,7 @@ def sum_cpu(first, last, a, a_coeff, b, b_coeff, y):
         y[i] = a_coeff * a[i] + b_coeff * b[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def scaled_cpu(first, last, dy, coeff, dx):
     """dx = coeff * dy."""
     dy, dx = dy[first:last], dx[first:last]
@@ -117,7 +117,7 @@ def scaled_cpu(first, last, dy, coeff, dx):
         dx[i] = coeff * dy[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def product_cpu(first, last, a, b, y):
     """y = a * b; y may be a."""
     a, b, y = a[first:last], b[first:last], y[first:last]
@@ -125,7 +125,7 @@ def product_cpu(first, last, a, b, y):
         y[i] = a[i] * b[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def maximum_cpu(first, last, a, b, y, winner):
     """The greater of the first two bottoms, and which it was."""
     a, b, y, winner = a[first:last], b[first:last], y[first:last], winner[first:last]
@@ -135,7 +135,7 @@ def maximum_cpu(first, last, a, b, y, winner):
         winner[i] = 0 if better else 1
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def maximum_more_cpu(first, last, x, number, y, winner):
     """The same with bottom `number`, when it is greater than what won so far."""
     x, y, winner = x[first:last], y[first:last], winner[first:last]
@@ -145,7 +145,7 @@ def maximum_more_cpu(first, last, x, number, y, winner):
         winner[i] = number if better else winner[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def maximum_backward_cpu(first, last, dy, winner, number, dx):
     """dx = dy where bottom `number` won, else 0."""
     zero = dy.dtype.type(0)

@@ -5,8 +5,7 @@ Any shape; works in place (x is kept aside then). Source: Caffe's ELULayer.
 
 import math
 
-import numba
-
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -24,19 +23,19 @@ class ELU(Neuron):
         return elu_cpu, elu_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def elu_at(x, alpha):
     """Return one value of y."""
     return x if x > 0 else alpha * (math.exp(x) - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def elu_slope_at(x, y, alpha):
     """Return dy / dx of one value."""
     return x * 0 + 1 if x > 0 else y + alpha
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def elu_cpu(first, last, x, y, alpha):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -44,7 +43,7 @@ def elu_cpu(first, last, x, y, alpha):
         y[i] = elu_at(x[i], alpha)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def elu_backward_cpu(first, last, x, y, dy, dx, alpha):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -5,9 +5,9 @@ dx = dy y scale log(base). Any shape; works in place. Source: Caffe's ExpLayer.
 
 import math
 
-import numba
 import numpy as np
 
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -32,19 +32,19 @@ class Exp(Neuron):
         return exp_cpu, exp_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def exp_at(x, inner, outer):
     """Return one value of y."""
     return outer * math.exp(inner * x)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def exp_slope_at(y, inner, outer):
     """Return dy / dx of one value."""
     return y * inner
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def exp_cpu(first, last, x, y, inner, outer):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -52,7 +52,7 @@ def exp_cpu(first, last, x, y, inner, outer):
         y[i] = exp_at(x[i], inner, outer)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def exp_backward_cpu(first, last, x, y, dy, dx, inner, outer):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -6,8 +6,7 @@ LogLayer.
 
 import math
 
-import numba
-
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -33,19 +32,19 @@ class Log(Neuron):
         return log_cpu, log_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def log_at(x, scale, shift, over):
     """Return one value of y."""
     return math.log(scale * x + shift) * over
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def log_slope_at(x, scale, shift, over):
     """Return dy / dx of one value."""
     return over * scale / (scale * x + shift)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def log_cpu(first, last, x, y, scale, shift, over):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -53,7 +52,7 @@ def log_cpu(first, last, x, y, scale, shift, over):
         y[i] = log_at(x[i], scale, shift, over)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def log_backward_cpu(first, last, x, y, dy, dx, scale, shift, over):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -9,11 +9,11 @@ x (N, C, H, W); n is odd; what lies outside counts as 0. As in Caffe, `k` is not
 summed in order, in the blobs' precision. Source: Caffe's LRNLayer.
 """
 
-import numba
 import numpy as np
 
 from layers.core.blob import Blob
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.cpu.lrn_blocked import across_backward_pictures, across_pictures
 from layers.core.layer import Layer
 
@@ -115,7 +115,7 @@ def _pieces(x):
     return x.shape[0] * -(-x.shape[2] // PIXELS)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def damp_cpu(source, scale, beta, target):
     """target = source scale^-beta, of rows."""
     if beta == 0.75:
@@ -127,14 +127,14 @@ def damp_cpu(source, scale, beta, target):
             target[i] = source[i] * scale[i] ** -beta
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def ratio_cpu(first, last, dy, y, scale, ratio):
     """ratio = dy y / scale, of flat elements [first, last)."""
     for i in range(first, last):
         ratio[i] = dy[i] * y[i] / scale[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def across_cpu(first, last, half, alpha, beta, k, x, scale, y):
     """Pieces [first, last) of `PIXELS` pixels of one image with all its channels; x (N, C, pixels)."""
     channels, pixels = x.shape[1], x.shape[2]
@@ -155,7 +155,7 @@ def across_cpu(first, last, half, alpha, beta, k, x, scale, y):
             damp_cpu(x[n, c, start:end], sums, beta, y[n, c, start:end])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def across_backward_cpu(first, last, half, alpha, beta, x, scale, y, dy, dx):
     """Backward for the same pieces as `across_cpu`."""
     channels, pixels = x.shape[1], x.shape[2]
@@ -183,7 +183,7 @@ def across_backward_cpu(first, last, half, alpha, beta, x, scale, y, dy, dx):
                 target[i] -= factor * source[i] * total[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def within_cpu(first, last, half, alpha, beta, k, x, scale, y):
     """Rows [first, last), counted over all planes; x (N * C, H, W)."""
     height, width = x.shape[1], x.shape[2]
@@ -204,7 +204,7 @@ def within_cpu(first, last, half, alpha, beta, k, x, scale, y):
         damp_cpu(x[plane, row], below, beta, y[plane, row])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def within_backward_cpu(first, last, half, alpha, beta, x, scale, ratio, dy, dx):
     """Backward for the same rows as `within_cpu`."""
     height, width = x.shape[1], x.shape[2]

@@ -15,12 +15,11 @@ A window wholly outside the image (stride > kernel, no padding, rounding up) giv
 Caffe, and 0 in the others; it has no gradient. Sums are float64, in scan order. Source: Caffe's PoolingLayer.
 """
 
-import numba
 import numpy as np
 
 from layers.core.border import Step
 from layers.core.cpu import parallel, pool_blocked
-from layers.core.cpu.compiled import compiled
+from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.im2col import inside_at
 from layers.core.cpu.pool_rows import max_row
 from layers.core.layer import Layer
@@ -190,7 +189,7 @@ def _planes(array):
     return array.reshape(-1, *array.shape[2:])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def window_at(numbers, row, column, height, width):
     """Return (top, bottom, left, right) of an output pixel's window, clipped to the image."""
     top = row * numbers[2] - numbers[4]
@@ -198,7 +197,7 @@ def window_at(numbers, row, column, height, width):
     return max(top, 0), min(top + numbers[0], height), max(left, 0), min(left + numbers[1], width)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def area_at(numbers, row, column, height, width):
     """Return what AVE divides by: the window's area, clipped one pad beyond the image."""
     top = row * numbers[2] - numbers[4]
@@ -208,7 +207,7 @@ def area_at(numbers, row, column, height, width):
     return max(tall, 0) * max(wide, 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def larger_at(best, winner, i, value, place):
     """Keep the larger of the best so far and `value`; without a branch, so that the loops become vectors."""
     larger = value > best[i]
@@ -216,7 +215,7 @@ def larger_at(best, winner, i, value, place):
     winner[i] = place if larger else winner[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def first_at(image, plane, top, bottom, left, right):
     """Return the index of a window's first value that is not NaN, or of its first; -1 if the window is empty."""
     width = image.shape[2]
@@ -227,7 +226,7 @@ def first_at(image, plane, top, bottom, left, right):
     return top * width + left if top < bottom and left < right else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def largest_at(image, plane, top, bottom, left, right):
     """Return the largest value of a window and its index: LOWEST and -1 if nothing is above."""
     best, winner = LOWEST, -1
@@ -276,7 +275,7 @@ def max_cpu(first, last, numbers, image, out, winners):
                         target[column], kept[column] = image[plane, winner // width, winner % width], winner
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def taps_cpu(numbers, image, plane, top, bottom, target, kept):
     """MAX for a row of windows over rows [top, bottom) of the image: tap after tap of the kernel."""
     width, kw, sw, pw = image.shape[2], numbers[1], numbers[3], numbers[5]
@@ -301,7 +300,7 @@ def taps_cpu(numbers, image, plane, top, bottom, target, kept):
                     larger_at(best, winner, i, source[i * sw], place + np.int32(i * sw))
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sum_at(image, plane, top, bottom, left, right):
     """Return the sum of a window's values, row by row, in float64."""
     total = 0.0
@@ -311,14 +310,14 @@ def sum_at(image, plane, top, bottom, left, right):
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def areas_at(numbers, row, height, width, areas):
     """Write what AVE divides by, for each window of a row; at least 1, for windows that hold nothing."""
     for column in range(areas.size):
         areas[column] = max(1, area_at(numbers, row, column, height, width))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # no test for zero in every division
+@cached(error_model="numpy")  # no test for zero in every division
 def average_cpu(first, last, numbers, image, out):
     """AVE for output rows [first, last): a row at a time, tap after tap of the kernel."""
     height, width = image.shape[1], image.shape[2]
@@ -348,7 +347,7 @@ def average_cpu(first, last, numbers, image, out):
             target[column] = totals[column] / areas[column]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def draw_cpu(first, last, numbers, image, out, winners, key, start):
     """STOCHASTIC in TRAIN for output rows [first, last): the first value at which the sum reaches its random part."""
     height, width = image.shape[1], image.shape[2]
@@ -372,7 +371,7 @@ def draw_cpu(first, last, numbers, image, out, winners, key, start):
             out[plane, row, column] = image[plane, winner // width, winner % width] if winner >= 0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def expect_cpu(first, last, numbers, image, out):
     """STOCHASTIC in TEST for output rows [first, last): the value to be expected in TRAIN."""
     height, width = image.shape[1], image.shape[2]
@@ -389,7 +388,7 @@ def expect_cpu(first, last, numbers, image, out):
             out[plane, row, column] = squares / total if total > 0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def winners_backward_cpu(first, last, winners, error, image_error):
     """MAX and STOCHASTIC backward for planes [first, last): each error goes to its winner."""
     for plane in range(first, last):
@@ -402,7 +401,7 @@ def winners_backward_cpu(first, last, winners, error, image_error):
                 target[kept[i]] += source[i]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def average_backward_cpu(first, last, numbers, error, image_error):
     """AVE backward for planes [first, last): a row at a time; the last tap first, so that windows add up in scan order."""
     height, width = image_error.shape[1], image_error.shape[2]
@@ -429,7 +428,7 @@ def average_backward_cpu(first, last, numbers, error, image_error):
                                 target[i * sw] += share[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def expect_backward_cpu(first, last, numbers, image, out, error, image_error):
     """STOCHASTIC backward in TEST for planes [first, last): d(sum x^2 / sum x) = (2 x - y) / sum x."""
     height, width = image.shape[1], image.shape[2]

@@ -4,8 +4,8 @@ dx = dy power scale (shift + scale x)^(power - 1), 0 where power or scale is 0. 
 aside then). A negative base with a fractional power is NaN. Source: Caffe's PowerLayer.
 """
 
-import numba
 
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 
 
@@ -24,7 +24,7 @@ class Power(Neuron):
         return power_cpu, power_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def power_cpu(first, last, x, y, power, scale, shift):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -41,7 +41,7 @@ def power_cpu(first, last, x, y, power, scale, shift):
             y[i] = (scale * x[i] + shift) ** power
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def power_backward_cpu(first, last, x, y, dy, dx, power, scale, shift):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

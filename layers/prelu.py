@@ -6,10 +6,10 @@ Works in place (x is kept aside then). Source: Caffe's PReLULayer (He et al. 201
 
 import math
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.neuron import Neuron
 from netspec import caffe_pb2
 
@@ -58,7 +58,7 @@ class PReLU(Neuron):
             parallel.run(prelu_backward_cpu, dy.size, x, slopes, dy, bottom[0].diff.reshape(-1), channels, inner)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def prelu_cpu(first, last, x, slopes, y, channels, inner):
     """Elements [first, last) of forward, row by row of `inner` values; y may be x."""
     at = first
@@ -71,7 +71,7 @@ def prelu_cpu(first, last, x, slopes, y, channels, inner):
         at = end
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def prelu_backward_cpu(first, last, x, slopes, dy, dx, channels, inner):
     """Elements [first, last) of backward; dx may be dy."""
     at = first
@@ -84,7 +84,7 @@ def prelu_backward_cpu(first, last, x, slopes, dy, dx, channels, inner):
         at = end
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def prelu_total_cpu(first, last, x, dy, channels, inner, total):
     """For channels [first, last): the sum of x dy where x <= 0, in order."""
     for channel in range(first, last):

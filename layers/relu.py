@@ -4,9 +4,9 @@ Any shape. Works in place: backward only asks for the sign of x, which y has too
 x = 0 is negative_slope * dy. NaN stays NaN, and gets no gradient. Source: Caffe's ReLULayer.
 """
 
-import numba
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.layout import together
 from layers.core.neuron import Neuron
 
@@ -39,19 +39,19 @@ class ReLU(Neuron):
                          self.dtype.type(1))
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def relu_at(x, slope, zero):
     """Return one value of y; + zero turns the -0 of slope 0 into 0."""
     return x if x > zero else x * slope + zero
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def relu_slope_at(x, slope, zero, one):
     """Return dy / dx of one value; NaN is neither above nor below zero."""
     return one if x > zero else slope if x <= zero else zero
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def relu_cpu(first, last, x, y, slope, zero):
     """Elements [first, last) of forward; y may be x."""
     x, y = x[first:last], y[first:last]
@@ -63,7 +63,7 @@ def relu_cpu(first, last, x, y, slope, zero):
             y[i] = relu_at(x[i], slope, zero)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def relu_backward_cpu(first, last, x, dy, dx, in_place, slope, zero, one):
     """Elements [first, last) of backward; `in_place` says that dx is dy."""
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]

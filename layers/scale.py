@@ -8,10 +8,10 @@ last parameter. dx = s * dy; ds = sum of x * dy, db = sum of dy over the other a
 Works in place; x is kept aside for ds then. Source: Caffe's ScaleLayer and its inner BiasLayer.
 """
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.cpu.scale_blocked import scale_pictures
 from layers.core.spread import SpreadLayer
 from netspec import caffe_pb2
@@ -115,7 +115,7 @@ class Scale(SpreadLayer):
         return top[0].shares_data(bottom[0])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def scale_cpu(first, last, x, scale, bias, y, length, inner, has_bias):
     """Elements [first, last): y = x * scale (+ bias), row by row of `inner` values; y may be x."""
     at = first
@@ -146,7 +146,7 @@ def scale_cpu(first, last, x, scale, bias, y, length, inner, has_bias):
         at = end
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def scale_total_cpu(first, last, dy, x, times, outer, length, inner, total):
     """For factors [first, last): the sum of dy * x (or of dy alone) over outer and inner positions, in order."""
     for factor in range(first, last):

@@ -6,10 +6,9 @@ tanh(x / 2) / 2 + 1 / 2, which cannot overflow. Source: Caffe's SigmoidLayer.
 
 import math
 
-import numba
 import numpy as np
 
-from layers.core.cpu.compiled import compiled
+from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import logistics
 from layers.core.neuron import Neuron
 
@@ -22,13 +21,13 @@ class Sigmoid(Neuron):
         return sigmoid_cpu, sigmoid_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sigmoid_at(x):
     """Return one value of y, in float64."""
     return 0.5 * math.tanh(0.5 * x) + 0.5
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sigmoid_slope_at(y):
     """Return dy / dx of one value."""
     return y * (1 - y)
@@ -45,7 +44,7 @@ def sigmoid_cpu(first, last, x, y):
             y[i] = sigmoid_at(x[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sigmoid_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

@@ -10,10 +10,10 @@ target is compared with `ignore_label` after dropping its fraction. Source: Caff
 
 import math
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.loss import BATCH_SIZE, LossLayer, normalization, normalizer
 
 BLOCK = 4096  # values whose losses are summed together
@@ -59,7 +59,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         return normalizer(self.mode, outer, math.prod(shape[1:]), self.valid)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def sigmoid_loss_cpu(first, last, x, target, ignores, ignored, losses, valid):
     """For blocks [first, last): the loss's sum and how many targets count."""
     for block in range(first, last):
@@ -71,7 +71,7 @@ def sigmoid_loss_cpu(first, last, x, target, ignores, ignored, losses, valid):
             valid[block] += 1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@cached(error_model="numpy")
 def sigmoid_loss_backward_cpu(first, last, x, target, dx, ignores, ignored, scale):
     """Elements [first, last): dx = (s - t) * scale, 0 where the target is ignored."""
     x, target, dx = x[first:last], target[first:last], dx[first:last]

@@ -16,11 +16,11 @@ Source: Caffe's SoftmaxWithLossLayer.
 
 import math
 
-import numba
 import numpy as np
 
 from layers.core.blob import Blob
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.cpu.softmax import BLOCK, block_of, softmax_cpu, units
 from layers.core.loss import VALID, LossLayer, bad_label, normalization, normalizer, split_axes
 
@@ -90,7 +90,7 @@ class SoftmaxWithLoss(LossLayer):
                          self.dtype.type(0), self.dtype.type(1), work=self.prob.count)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def softmax_loss_cpu(first, last, prob, labels, channels, inner, ignores, ignored, losses, valid, bad):
     """For units [first, last): the loss's sum, how many labels count, and the first bad label's number (or -1)."""
     for unit in range(first, last):
@@ -107,7 +107,7 @@ def softmax_loss_cpu(first, last, prob, labels, channels, inner, ignores, ignore
             valid[unit] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def softmax_loss_backward_cpu(first, last, prob, labels, dx, channels, inner, ignores, ignored, scale, zero, one):
     """For units [first, last): dx = (prob - [c = label]) * scale, 0 where the label is ignored."""
     keep = np.empty(BLOCK, np.bool_)

@@ -5,9 +5,9 @@ whose gradient nobody touched counts as zero. Nets get these layers by themselve
 (`netspec.graph.insert_splits`). Source: Caffe's SplitLayer.
 """
 
-import numba
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from layers.core.layer import Layer
 from layers.core.layout import together
 
@@ -55,7 +55,7 @@ class Split(Layer):
         return True
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def add_cpu(first, last, a, b, total):
     """total = a + b for elements [first, last); total may be a."""
     a, b, total = a[first:last], b[first:last], total[first:last]

@@ -5,10 +5,9 @@ Any shape; works in place (x is kept aside then). float32 by vectors (`layers.co
 
 import math
 
-import numba
 import numpy as np
 
-from layers.core.cpu.compiled import compiled
+from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import logistics
 from layers.core.neuron import Neuron
 
@@ -29,13 +28,13 @@ class Swish(Neuron):
         return swish_cpu, swish_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def gate_at(x, beta):
     """Return 1 / (1 + exp(-beta x)) of one value, in a form that cannot overflow."""
     return 0.5 * math.tanh(0.5 * beta * x) + 0.5
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def swish_slope_at(y, gate, beta):
     """Return dy / dx of one value."""
     gated = beta * y

@@ -6,10 +6,9 @@ Caffe's TanHLayer.
 
 import math
 
-import numba
 import numpy as np
 
-from layers.core.cpu.compiled import compiled
+from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import tanhs
 from layers.core.neuron import Neuron
 
@@ -22,7 +21,7 @@ class TanH(Neuron):
         return tanh_cpu, tanh_backward_cpu
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def tanh_slope_at(y):
     """Return dy / dx of one value."""
     return 1 - y * y
@@ -39,7 +38,7 @@ def tanh_cpu(first, last, x, y):
             y[i] = math.tanh(x[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def tanh_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]

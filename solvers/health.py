@@ -2,10 +2,10 @@
 
 import math
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 from netspec import caffe_pb2
 
 BLOCK = 1 << 15  # values a partial sum holds: the order of the sum must not depend on the number of threads
@@ -27,7 +27,7 @@ def sum_of_squares(array):
     return float(sums.sum())
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def squares_cpu(first, last, flat, sums):
     """Write the sum of squares of each block of `flat` into `sums`: four running sums, float64, added at the end."""
     for block in range(first, last):

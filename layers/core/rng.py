@@ -6,8 +6,9 @@ others: the same bits for any number of threads. A stream's whole state is two i
 
 import os
 
-import numba
 import numpy as np
+
+from layers.core.cpu.compiled import cached
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, splitmix64's step (Steele, Lea, Flood 2014)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -15,7 +16,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _MASK = 2**64 - 1
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def bits_at(key, index):
     """Return 64 random bits, element `index` of the stream `key` (both uint64): splitmix64's output function."""
     z = key + (index + np.uint64(1)) * _GOLDEN

@@ -16,10 +16,10 @@ Sums are BLAS's in the arrays' precision; weight gradients add up block by block
 import functools
 import math
 
-import numba
 import numpy as np
 
 from layers.core.cpu import blas, parallel
+from layers.core.cpu.compiled import cached
 from layers.core.cpu.im2col import col2im_cpu, im2col_cpu
 
 BLOCK = 1 << 21  # bytes of columns that a thread likes to make at a time: what its cache holds
@@ -289,7 +289,7 @@ def turn(window, weight, room):
     return turned
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def turn_cpu(first, last, weight, turned):
     """Write weights (group, M, C, taps) as (group * C, M, taps) with the taps in reverse, rows [first, last)."""
     outputs, channels, taps = weight.shape[1], weight.shape[2], weight.shape[3]

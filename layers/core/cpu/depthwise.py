@@ -8,10 +8,10 @@ kernel's taps. `numbers` are those of `Window`.
 What is here is plain, for any dtype; `depthwise_planes` does the same faster for most windows in float32.
 """
 
-import numba
 import numpy as np
 
 from layers.core.cpu import depthwise_planes, parallel
+from layers.core.cpu.compiled import cached
 from layers.core.cpu.im2col import inside_at
 
 
@@ -62,7 +62,7 @@ def diagonal(weight):
     return np.ascontiguousarray(weight[np.arange(channels), np.arange(channels)])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def is_diagonal(weight):
     """Whether weight[i, j] is 0 for all i != j; NaN is not 0."""
     for i in range(weight.shape[0]):
@@ -81,7 +81,7 @@ def _bias(window, bias, weight):
     return np.zeros(window.channels, weight.dtype) if bias is None else bias
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def depthwise_cpu(first, last, numbers, image, weight, bias, out):
     """Write rows [first, last) of the convolution, counted over all planes."""
     sh, sw, ph, pw, dh, dw = numbers[4], numbers[5], numbers[7], numbers[8], numbers[10], numbers[11]
@@ -114,7 +114,7 @@ def depthwise_cpu(first, last, numbers, image, weight, bias, out):
                         onto[i] += factor * source[i * sw]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def depthwise_transposed_cpu(first, last, numbers, out, weight, bias, image):
     """Write lines [first, last) of the image, counted over all planes: each pixel sums ceil(k / stride)^2 terms.
 
@@ -157,7 +157,7 @@ def depthwise_transposed_cpu(first, last, numbers, out, weight, bias, image):
                     target[j * sw + phase] = sums[phase, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def depthwise_weight_cpu(first, last, numbers, image, out, weight):
     """Add the gradient of weights [first, last), counted over (C, kh, kw); rows summed in float64."""
     sh, sw, ph, pw, dh, dw = numbers[4], numbers[5], numbers[7], numbers[8], numbers[10], numbers[11]

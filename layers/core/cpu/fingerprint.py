@@ -4,10 +4,10 @@ Weights may be written through any view that somebody kept, so no counter can te
 100 MB. What is kept of weights between calls (their Winograd transform) is kept with it.
 """
 
-import numba
 import numpy as np
 
 from layers.core.cpu import parallel
+from layers.core.cpu.compiled import cached
 
 PART = 1 << 14  # words hashed one by one into a part's hash, whatever the number of threads
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -25,7 +25,7 @@ def fingerprint(array):
     return int(np.bitwise_xor.reduce(parts)) if parts.size else 0, data[words.size * 8 :].tobytes(), array.shape
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def fingerprint_cpu(first, last, words, parts):
     """Hash the parts [first, last): the sum over words of (word xor place) times an odd number, then mixed."""
     for part in range(first, last):

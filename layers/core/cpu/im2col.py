@@ -8,8 +8,10 @@ output's (depth, height) pairs.
 `numbers` are a window's lengths as `Window.numbers` gives them (`layers.core.cpu.convolve`).
 """
 
-import numba
+
 import numpy as np
+
+from layers.core.cpu.compiled import cached
 
 
 def im2col(image, kernel, stride, pad, dilation, output):
@@ -34,7 +36,7 @@ def col2im(columns, spatial, kernel, stride, pad, dilation, output):
     return padded[(slice(None), *(slice(p, p + n) for n, p in zip(spatial, pad)))]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def inside_at(shift, stride, size, count):
     """Return the range [low, high) of the i in [0, count) with 0 <= i * stride + shift < size."""
     low = min(max((stride - 1 - shift) // stride, 0), count)
@@ -42,7 +44,7 @@ def inside_at(shift, stride, size, count):
     return low, high
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def im2col_cpu(first, last, numbers, image, row_first, row_last, columns):
     """Write rows [first, last) of the columns for the output rows [row_first, row_last).
 
@@ -86,7 +88,7 @@ def im2col_cpu(first, last, numbers, image, row_first, row_last, columns):
                 target[i] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def col2im_cpu(first, last, numbers, columns, row_first, row_last, image, line_first, line_last):
     """Add the columns of the output rows [row_first, row_last) onto lines [line_first, line_last) of the image.
 

@@ -7,10 +7,9 @@ passes. Sums run over the channels in order, in float64. exp of float32 is that 
 
 import math
 
-import numba
 import numpy as np
 
-from layers.core.cpu.compiled import compiled
+from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import exp_less
 
 BLOCK = 512
@@ -21,7 +20,7 @@ def units(outer, inner):
     return outer * -(-inner // BLOCK)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def block_of(unit, channels, inner):
     """Return (offset of the block's first value at channel 0, number of positions, number of its first label)."""
     blocks = (inner + BLOCK - 1) // BLOCK
@@ -39,7 +38,7 @@ def exponentials(result, row, peak):
             result[p] = math.exp(row[p] - peak[p])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # no test for zero in every division
+@cached(error_model="numpy")  # no test for zero in every division
 def divide(values, divisors):
     """values /= divisors."""
     for p in range(values.size):
@@ -93,7 +92,7 @@ def softmax_cpu(first, last, x, y, channels, inner):
             divide(result, peak[:width])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached
 def softmax_backward_cpu(first, last, y, dy, dx, channels, inner):
     """dx = (dy - sum(dy y)) y over the channels, for units [first, last); dx may be dy."""
     total, dot = np.empty(BLOCK, np.float64), np.empty(BLOCK, y.dtype)
