@@ -77,7 +77,8 @@ class Convolution(ConvolutionalLayer):
         window, kernels = self.window, self.kernels
         each = list(zip(window.kernel, window.stride, window.pad, window.dilation))
         weight, bias = self.blobs[0], self.weights()[1]
-        version = self.name, rectify, weight.fingerprint, self.blobs[1].fingerprint if bias is not None else None
+        version = (self.name, rectify, window.kernel, window.stride, window.pad, window.dilation, weight.fingerprint,
+                   self.blobs[1].fingerprint if bias is not None else None)
 
         def out(*sizes):
             return tuple(geometry.conv_out(size, *lengths, fail=self.fail) for size, lengths in zip(sizes, each))

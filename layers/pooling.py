@@ -105,7 +105,7 @@ class Pooling(Layer):
         def compute(source, target):
             PICTURES[pooling.pool](numbers, *source, *target)
 
-        return Step(self.name, shape[1], compute, slide, out)
+        return Step((self.name, *numbers.tolist()), shape[1], compute, slide, out)
 
     # --- running ----------------------------------------------------------------------------------------------------
 

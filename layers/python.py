@@ -48,6 +48,7 @@ class Parameters(list):
 class Python(Layer):
     """A step of the net written by the user."""
 
+    foreign = True
     works_in_place = True  # what the user's code does is its own affair
     prototxt = ""  # set by the net: the file beside which the module is looked for
     instance = None

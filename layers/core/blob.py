@@ -86,8 +86,8 @@ class Memory:
                 raise Error(f"out of memory: {size:.2f} GiB wanted for one blob of {self.capacity} values") from None
             if self.blocked is not None:
                 self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
-                self.blocked = None
-            self.array = array
+            self.array = array  # before the blocks go: an interrupt loses nothing
+            self.blocked = None
         return self.array
 
     def in_blocks(self, shape):
@@ -146,6 +146,11 @@ class Memory:
         self.blocked = memory.blocked.part(channel, shape[1])
         return Place(self.blocked.address, self.blocked.picture)
 
+    def leave(self):
+        """Move values that lie within another's memory to memory of their own."""
+        if self.blocked is not None and self.blocked.whole is not None:
+            self.peek()
+
     @property
     def may_be_blocked(self):
         """Whether values may be written in blocks and nobody can tell."""
@@ -168,13 +173,14 @@ class Memory:
         if self.held:  # whoever holds a view may write at any time, and let it go before we ask again
             self._fingerprint = None
             return fingerprint(self.peek()[:count])
-        if self._fingerprint is None or self._fingerprint[0] != count:
-            self._fingerprint = count, fingerprint(self.peek()[:count])
-        return self._fingerprint[1]
+        known = self._fingerprint
+        if known is None or known[0] != count:
+            known = self._fingerprint = count, fingerprint(self.peek()[:count])
+        return known[1]
 
     @property
     def held(self):
-        """Whether a view of the array is alive somewhere."""
+        """Whether a view of the array is alive somewhere; a bare address (`ctypes.data`) holds nothing."""
         return self.array is not None and sys.getrefcount(self.array) > _OURS
 
 
@@ -191,7 +197,8 @@ class Blob:
     """N-dimensional array `data` with its gradient `diff`, both C-contiguous float32.
 
     Memory is taken when `data` or `diff` is first touched and kept while a new shape fits into it (Caffe's rule: a
-    blob never shrinks, and values survive a reshape to a smaller shape). An empty shape holds one value.
+    blob never shrinks, and values survive a reshape to a smaller shape; what a net has written in blocks survives as far as the
+    shape reached that it was written in). An empty shape holds one value.
 
     Parameters
     ----------

@@ -17,7 +17,8 @@ def together(reads, target):
     memories = [blob.memory(diff) for blob, diff in reads]
     blob, diff = target
     memory, planned = blob.memory(diff), blob.diff_blocks if diff else blob.blocks
-    if all(each.to_blocks(blob.shape) if planned else each.in_blocks(blob.shape) for each in memories):
+    wanted = [one.diff_blocks if which else one.blocks for one, which in reads]
+    if all(each.to_blocks(blob.shape) if planned and may else each.in_blocks(blob.shape) for each, may in zip(memories, wanted)):
         if memory in memories:
             memory.changed()
         else:

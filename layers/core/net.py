@@ -98,7 +98,9 @@ class Net:
         self._make_layers()
         self._find_what_needs_backward()
         self.plan = Plan(self)
-        self.keep = {*keep, *self.inputs, *self.outputs}
+        # What layers without bottoms make may be written once for all.
+        made = [blob.name for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
+        self.keep = {*keep, *self.outputs, *(name for name in made if name in self.blobs)}
         unknown = [name for name in keep if name not in self.blobs]
         if unknown:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
@@ -321,13 +323,13 @@ class Net:
                 hook(number)
             layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             try:
+                if self._given_up:
+                    for blob in top:
+                        blob.memory().expect(self._spare)
                 layer.reshape(bottom, top)
                 if bottom and not checked:
                     self._check_memory(number, last)
                     checked = True
-                if self._given_up:
-                    for blob in top:
-                        blob.memory().expect(self._spare)
                 self._seed_loss_diffs(layer, top)
                 if number not in done:
                     done = self._forward_step(number, number if watched else last)
@@ -352,8 +354,9 @@ class Net:
         if sizes == self._sizes:
             return
         for i in range(number + 1, last + 1):
-            if self.bottom_vecs[i]:
-                self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
+            if not self.bottom_vecs[i] or self.layers[i].foreign:
+                break  # its sizes are known when its turn comes
+            self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
         need, free = self.plan.memory().total - self._taken(), free_memory()
         if free is not None and need > free:
             self._sizes = None

@@ -111,8 +111,11 @@ class Plan:
         if now != self._joined:
             self._joined = now
             for number, top, parts in self._joins:
+                runs = not watched and first <= number <= last
                 for blob, channel in parts:
-                    blob.within = None if watched or not first <= number <= last else (top, channel)
+                    blob.within = (top, channel) if runs else None
+                    if not runs:
+                        blob.memory().leave()  # what now changes the part must not change the whole
 
     def _choose_layouts(self):
         net = self.net

@@ -111,6 +111,10 @@ class Blocked:
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
         self.address = address(self.array) + border * (row + PIXEL)
 
+    def __reduce__(self):
+        """Copies have memory of their own: an address is nobody else's."""
+        return _copied, (self.get(), self.border)
+
     def part(self, channel, channels):
         """Return some of the channels, from a multiple of 16 on, as a Blocked that lies in this one's memory."""
         made = object.__new__(Blocked)
@@ -142,6 +146,10 @@ class Blocked:
         out = np.empty(self.shape, np.float32) if out is None else out
         convert(self.array, self.address, self.picture, address(out), picture(out))
         return out
+
+
+def _copied(values, border):
+    return Blocked(values.shape, border).put(values)
 
 
 def fitting(shape, spare):

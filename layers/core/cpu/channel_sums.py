@@ -27,7 +27,8 @@ def bias_gradient_pictures(source, source_picture, bias):
     spare = aligned((parallel.threads(), (RUN + 2 * BLOCK) * BLOCK))
     parallel.run(sums_cpu, images * blocks, source, source_picture, address(sums), address(spare), spare.strides[0],
                  parallel.threads(), work=images * channels * height * width)
-    bias += sums.sum(axis=0).reshape(-1)[:channels].astype(np.float32)
+    with np.errstate(all="ignore"):
+        bias += sums.sum(axis=0).reshape(-1)[:channels].astype(np.float32)
 
 
 @compiled

@@ -18,6 +18,8 @@ import contextlib
 import os
 from typing import NamedTuple
 
+import numpy as np
+
 from layers.core.cpu import (
     convolve,
     depthwise,
@@ -204,15 +206,16 @@ class Kernels:
         kernel = direct_blocked if name == "blocked" else depthwise_blocked
         planes = name == "blocked" and few(window)
         kept = None
-        if not source.picture.blocked and not planes:
+        if planes and source.picture.blocked:
+            kept = np.empty(source.picture[:4], np.float32)
+            convert(None, *source, *place(kept))
+            source = place(kept)
+        elif not planes and not source.picture.blocked:
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
             kept = Blocked(source.picture[:4])
             convert(None, *source, kept.address, kept.picture)
             source = Place(kept.address, kept.picture)
-        if name == "blocked":
-            prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
-        else:
-            prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old))
+        prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
         kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
 
     def image_gradient_places(self, error, weight, image):
@@ -271,11 +274,12 @@ class Kernels:
         """Return the weights as ``prepare(old)`` makes them, made anew when they have changed."""
         if not self._keep:
             return prepare(None)
-        known, prepared = self._prepared.get(how, (None, None))
+        # Out of the dict while it is made: an interrupt leaves no half-made weights under an old fingerprint.
+        known, prepared = self._prepared.pop(how, (None, None))
         today = weight.fingerprint
         if known != today:
             prepared = prepare(prepared)
-            self._prepared[how] = today, prepared
+        self._prepared[how] = today, prepared
         return prepared
 
     def kept_bytes(self, train):

@@ -22,3 +22,14 @@ def padded_vgg(pad=30, channels=16, size=(20, 24)):
     n.pool2 = L.Pooling(n.relu2_2, pool=caffe_pb2.PoolingParameter.MAX, kernel_size=3, stride=2)
     n.score = L.Convolution(n.pool2, num_output=5, kernel_size=1, weight_filler={"type": "msra"})
     return n.to_proto()
+
+
+def unplan(net):
+    """Let a net run layer by layer, all blobs in NCHW, every border computed; return it."""
+    net.plan.fusions, net.plan._joins = {}, []
+    for blob in net.blobs.values():
+        blob.blocks, blob.diff_blocks, blob.within = False, False, None
+    for layer in net.layers:
+        layer.planned()
+    net._borders = None
+    return net

@@ -1,15 +1,18 @@
 """The plan changes how a net is run and nothing that can be seen: blobs, gradients, views, partial runs."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
 
 from layers.core import net as core_net
+from layers.core.cpu import choose
 from layers.core.net import Net
 from netspec import caffe_pb2, text
 from netspec.errors import Error, UnknownName
-from tests.layers.core.nets import padded_vgg
+from tests.layers.core.nets import padded_vgg, unplan
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
@@ -17,11 +20,7 @@ TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 def make(phase=TEST, planned=True, message=None, **how):
     net = Net(message if message is not None else padded_vgg(pad=2), phase, seed=3, **how)
     if not planned:
-        net.plan.fusions = {}
-        for blob in net.blobs.values():
-            blob.blocks = blob.diff_blocks = False
-        for layer in net.layers:
-            layer.planned()
+        unplan(net)
     net.blobs["data"].data[...] = np.random.default_rng(1).standard_normal(net.blobs["data"].shape) * 50
     return net
 
@@ -358,3 +357,118 @@ def test_nan_comes_out_of_fused_pooling_as_out_of_pooling(size):
         assert np.isnan(net.blobs["pool1"].data).any() and not np.isnan(net.blobs["pool1"].data).all()
     for name in ("conv1_2", "pool1"):
         assert np.array_equal(nets[0].blobs[name].data, nets[1].blobs[name].data, equal_nan=True), name
+
+
+def test_few_channels_may_lie_in_blocks_too():
+    """A convolution of 3 channels reads NCHW best; an Eltwise before it may have moved them."""
+    source = """
+      layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
+      layer { name: "twice" type: "Eltwise" bottom: "data" bottom: "data" top: "twice" }
+      layer { name: "pool" type: "Pooling" bottom: "twice" top: "pool" pooling_param { kernel_size: 3 stride: 1 pad: 1 } }
+      layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+              convolution_param { num_output: 16 kernel_size: 3 weight_filler { type: "msra" } } }
+      layer { name: "d" type: "Convolution" bottom: "c" top: "d"
+              convolution_param { num_output: 16 kernel_size: 3 weight_filler { type: "msra" } } }
+    """
+    message = text.parse(source, caffe_pb2.NetParameter())
+    one, other = make(message=message), make(planned=False, message=message)
+    for net in (one, other):
+        net.forward()
+    assert np.allclose(one.blobs["d"].data, other.blobs["d"].data, rtol=1e-4, atol=1e-3)
+    one.blobs["data"].memory().to_blocks((1, 3, 9, 9))
+    one.forward()
+    assert np.allclose(one.blobs["d"].data, other.blobs["d"].data, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda blob: pickle.loads(pickle.dumps(blob))])
+def test_copies_of_blobs_in_blocks_are_copies(how):
+    net = make()
+    net.forward()
+    made = how(net.blobs["conv1_2"])
+    net.blobs["data"].data[...] = 0
+    net.forward()
+    other = make()
+    other.forward()
+    assert np.array_equal(made.data, other.blobs["conv1_2"].data)
+
+
+def test_an_interrupt_while_weights_are_transformed_leaves_no_half_made_ones(monkeypatch):
+    net, other = make(), make()
+    net.forward()
+    kept = net.params["conv1_2"][0].data.copy()
+
+    def interrupted(weight, turned, old, group):
+        old[...] = 7
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(choose.winograd, "prepare", interrupted)
+        net.params["conv1_2"][0].data[...] *= 2
+        with pytest.raises(KeyboardInterrupt):
+            net.forward()
+    net.params["conv1_2"][0].data[...] = kept
+    net.forward()
+    other.forward()
+    assert np.array_equal(net.blobs["score"].data, other.blobs["score"].data)
+
+
+def test_a_part_that_is_changed_in_place_later_changes_no_whole():
+    fire = TestJoinedBlobs.FIRE.replace("MORE", "").replace('bottom: "one" top: "one" }', """bottom: "one" top: "one"
+      relu_param { negative_slope: 0.5 } }""")
+    message = text.parse(fire, caffe_pb2.NetParameter())
+    one, other = make(message=message), make(planned=False, message=message)
+    for net in (one, other):
+        net.forward()
+        net.forward(start="relu1", end="relu1")
+    for name in ("one", "join"):
+        assert np.allclose(one.blobs[name].data, other.blobs[name].data, rtol=1e-4, atol=1e-3), name
+
+
+def test_low_memory_keeps_what_is_written_once():
+    source = """
+      layer { name: "seven" type: "DummyData" top: "seven" dummy_data_param { shape { dim: 1 dim: 16 dim: 4 dim: 4 }
+              data_filler { value: 7 } } }
+      layer { name: "c" type: "Convolution" bottom: "seven" top: "c"
+              convolution_param { num_output: 16 kernel_size: 1 weight_filler { value: 1 } } }
+    """
+    net = Net(text.parse(source, caffe_pb2.NetParameter()), TEST, low_memory=True)
+    for _ in range(3):
+        net.forward()
+        assert (net.blobs["c"].data == 7 * 16).all()
+
+
+def test_data_layers_that_come_later_say_their_sizes_when_their_turn_comes(tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text("""
+class Late:
+    size, calls = 9, 0
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        Late.calls += 1
+        top[0].reshape(1, 5, Late.size, Late.size)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 1
+
+    def backward(self, *arguments):
+        pass
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = """
+      layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
+      layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+              convolution_param { num_output: 5 kernel_size: 1 weight_filler { type: "msra" } } }
+      layer { name: "late" type: "Python" top: "label" python_param { module: "late" layer: "Late" } }
+      layer { name: "loss" type: "EuclideanLoss" bottom: "c" bottom: "label" top: "loss" }
+    """
+    net = Net(text.parse(source, caffe_pb2.NetParameter()), TEST)
+    import late
+
+    for size in (9, 12, 7):
+        late.Late.size, before = size, late.Late.calls
+        net.blobs["data"].reshape(1, 3, size, size)
+        net.forward()
+        assert late.Late.calls == before + 1
