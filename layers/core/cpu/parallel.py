@@ -12,6 +12,7 @@ all the rest. Lists whose single operations are atomic under the interpreter's l
 
 import atexit
 import contextlib
+import ctypes
 import itertools
 import os
 import threading
@@ -25,6 +26,10 @@ _pool = None
 _threads = None
 SMALL = 1 << 14  # elements of work below which waking a thread costs more than it saves
 LOOK_OUT = 200_000  # nanoseconds that a thread watches for another one before it sleeps
+
+
+# Tells on which core the caller runs; a call that keeps the interpreter's lock. None where the C library has none.
+current_core = getattr(ctypes.PyDLL(None), "sched_getcpu", None)
 
 
 def _cores():
@@ -75,6 +80,7 @@ class _Worker:
         self.pool = pool
         self.ended = np.zeros(8, np.int64)  # [0]: the turns that are over; the rest keeps others off its cache line
         self.address = self.ended.ctypes.data
+        self.cores = None  # that it is held to
         self.asleep, self.woken = False, threading.Lock()
         self.woken.acquire()
         self.thread = threading.Thread(target=self._serve, name="kernel", daemon=True)
@@ -98,8 +104,18 @@ class _Worker:
     def wake(self):
         """Wake the worker if it sleeps; may be done twice."""
         if self.asleep and self.woken.locked():
+            self._stand_aside()
             with contextlib.suppress(RuntimeError):
                 self.woken.release()
+
+    def _stand_aside(self):
+        """Have the worker begin on another core than the caller's: put on the same one it may wait there for its turn."""
+        if self.pool.look_out and current_core is not None:
+            wanted = self.pool.cores - {current_core()}
+            if wanted and wanted != self.cores:
+                with contextlib.suppress(OSError):  # the thread has ended, or the process may use other cores since
+                    os.sched_setaffinity(self.thread.native_id, wanted)
+                    self.cores = wanted
 
     def _did_something(self):
         """Do a part of any job, if there is one."""
@@ -128,6 +144,7 @@ class _Pool:
 
     def __init__(self, count):
         self.look_out = LOOK_OUT if count < _cores() else 0
+        self.cores = os.sched_getaffinity(0)
         self.jobs, self.dismissed = [], False
         self.numbers = itertools.count(1)
         self.posted = np.zeros(8, np.int64)  # [0]: rises with each job
