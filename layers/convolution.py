@@ -53,11 +53,14 @@ class Convolution(ConvolutionalLayer):
         return self.writes_blocks() and not few(self.window)
 
     def writes_blocks(self):
-        return self._pictures and choose(self.window, "forward", self.math, blocks=True).name in PLACES
+        return self._pictures and self._would_take("forward")
 
     def backward_in_blocks(self):
-        return self._pictures and all(choose(self.window, phase, self.math, blocks=True).name in PLACES
-                                      for phase in ("image", "weight"))
+        return self._pictures and self._would_take("image") and self._would_take("weight")
+
+    def _would_take(self, phase):
+        """Whether the kernel for a phase takes blocks, were there any."""
+        return choose(self.window, phase, self.math, self.phase == caffe_pb2.TEST, blocks=True).name in PLACES
 
     def can_fuse(self, pool):
         if pool is None:

@@ -36,6 +36,7 @@ from netspec.errors import UnknownName, nearest
 
 LEAST = 16  # channels and outputs below which Winograd's transforms cost more than they save
 PLACES = ("winograd", "blocked", "depthwise blocked")  # kernels that take images in either layout
+LARGE, PIXELS = 1 << 22, 1024  # weights, and output pixels: fc6 and fc7
 TILES = 4  # output pixels along an axis below which tiles are mostly empty
 
 
@@ -122,7 +123,9 @@ def choose(window, phase="forward", math="fast", test=True, single=True, blocks=
     why = _not_winograd(window, phase, math, test)
     if not why:
         return Choice("winograd", "F(4 x 4, 3 x 3)" if window.kernel == (3, 3) else "F(2 x 2, 7 x 7)")
-    if blocks and CAN["blocked"](window, phase, single):
+    # Weights that change at every step and meet few pixels are better packed on their way than kept packed beside themselves.
+    once = not test and window.pixels <= PIXELS and window.outputs * window.depth >= LARGE
+    if blocks and not once and CAN["blocked"](window, phase, single):
         return Choice("blocked", why)
     return Choice("gemm" if window.pointwise else "direct", why)
 
