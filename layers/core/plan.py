@@ -64,7 +64,7 @@ class Plan:
         self.net = net
         self.fusions = self._find_fusions()
         self.blocks, self.diff_blocks = set(), set()
-        if net.dtype == np.float32:
+        if net.dtype == np.float32 and net.card is None:
             self._choose_layouts()
         self._joins = [] if net.low_memory else self._find_joins()
         self._joined = None
