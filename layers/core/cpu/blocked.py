@@ -15,11 +15,10 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import address, aligned
 from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
 
-PIXEL = BLOCK * 4  # bytes of a pixel of a block
 BORDER = 1  # zero pixels around a blocked image: what a 3 x 3 kernel's padding needs
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numba import types
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch
+from layers.core.cpu.blocked import read_patch
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import address, aligned
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, INT64, Emitter, emitted
 
 RUN = 256  # pixels of an NCHW row that are turned into blocks at a time
 
@@ -78,4 +78,4 @@ def _add_pixels(builder, source, count, sums):
         builder.store(value, pointer).align = 8
 
 
-add_pixels = emitted("add_pixels", [types.void] + [types.intp] * 3, _add_pixels)  # (pixels, how many > 0, 16 doubles)
+add_pixels = emitted("add_pixels", [types.void] + [ADDRESS] * 3, _add_pixels)  # (pixels, how many > 0, 16 doubles)

@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
+from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
 from layers.core.cpu.moves import claim, copy, copy16, copy_first, get, put, zero, zero16
 from layers.core.cpu.taps_ir import (

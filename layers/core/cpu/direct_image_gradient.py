@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import PIXEL, Blocked, convert
+from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
 from layers.core.cpu.moves import claim, copy, copy16, copy_first, transpose16, zero, zero16
 from layers.core.cpu.patches import seen

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, Blocked, convert
+from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.direct_blocked import copy_planes
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, counters, scratch
 from layers.core.cpu.moves import claim, get, put, transpose16, zero
 from layers.core.cpu.patches import seen

@@ -17,12 +17,11 @@ from numba.core import cgutils
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import ADDRESS, get, put, zero, zero16
-from layers.core.cpu.vector_ir import Emitter, emitted
+from layers.core.cpu.moves import get, put, zero, zero16
+from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
-PIXEL = BLOCK * 4  # bytes
 RUN = 32  # pixels at a time: for 192 channels their squares are 28 KiB, what a first-level cache holds
 USUAL = 5  # local_size that most nets have: its sum is written out
 

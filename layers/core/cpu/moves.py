@@ -14,9 +14,7 @@ from numba.core import cgutils
 
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import FLOAT, INT64, Emitter, emitted, transposed16
-
-ADDRESS = types.intp
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT64, Emitter, emitted, transposed16
 
 
 def _copy16(builder, target, source):

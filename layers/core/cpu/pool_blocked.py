@@ -16,12 +16,11 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
 from layers.core.cpu.moves import get, put, zero, zero16
 from layers.core.cpu.pool_ir import (
     LOWEST,
-    PIXEL,
     add_shares,
     add_winners3,
     add_winners_any,

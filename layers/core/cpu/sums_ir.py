@@ -9,9 +9,7 @@ places in planes (NCHW) that a table gives. Neither is packed: both are walked l
 from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import FLOAT, INT8, INT64, Emitter, emitted
-
-ADDRESS = types.intp
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT8, INT64, Emitter, emitted
 
 
 def sums_tile(name, rows, groups, tabled=False, isa=ISA):

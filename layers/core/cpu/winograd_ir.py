@@ -12,9 +12,8 @@ from numba import types
 
 from layers.core.cpu import cook_toom
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, Emitter, emitted
 
-ADDRESS = types.intp
 PASSES = ISA.width == BLOCK  # a vector is a cache line: it can be stored past the caches as one
 
 
