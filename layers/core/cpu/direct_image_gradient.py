@@ -27,9 +27,9 @@ from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
-from layers.core.cpu.moves import claim, copy, copy16, copy_first, transpose16, zero, zero16
+from layers.core.cpu.moves import add16, claim, copy, copy16, copy_first, transpose16, zero, zero16
 from layers.core.cpu.patches import seen
-from layers.core.cpu.sums_ir import add16, ask
+from layers.core.cpu.sums_ir import ask
 from layers.core.cpu.taps_ir import (
     AHEAD,
     HALF,

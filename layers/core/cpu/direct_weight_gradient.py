@@ -29,13 +29,12 @@ from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.direct_blocked import copy_planes
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, counters, scratch
-from layers.core.cpu.moves import claim, get, put, transpose16, zero
+from layers.core.cpu.moves import add16, claim, get, put, transpose16, zero
 from layers.core.cpu.patches import seen
 from layers.core.cpu.sums_ir import (
     CHANNELS,
     HALF_CHANNELS,
     REST,
-    add16,
     ask,
     channels_sums,
     channels_sums_half,

@@ -19,7 +19,7 @@ from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import get, put, zero, zero16
+from layers.core.cpu.moves import add16, get, put, zero, zero16
 from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
 RUN = 32  # pixels at a time: for 192 channels their squares are 28 KiB, what a first-level cache holds
@@ -67,12 +67,6 @@ def _sum_usual16(builder, target, source):
         e.store(total, e.pointer(target), part)
 
 
-def _add16(builder, target, source):
-    e = Emitter(builder)
-    for part in range(0, BLOCK, e.width):
-        e.store(builder.fadd(e.load(e.pointer(target), part), e.load(e.pointer(source), part)), e.pointer(target), part)
-
-
 def _scale16(builder, target, alpha, k):
     e = Emitter(builder)
     for part in range(0, BLOCK, e.width):
@@ -108,7 +102,6 @@ def _less16(builder, target, factor, source, total):
 
 square16 = emitted("square16", [types.void, ADDRESS, ADDRESS], _square16)  # target = source^2
 sum_usual16 = emitted("sum_usual16", [types.void, ADDRESS, ADDRESS], _sum_usual16)  # of the 5 channels around each
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # target += source
 scale16 = emitted("scale16", [types.void, ADDRESS, types.float32, types.float32], _scale16)  # target = k + alpha target
 damp16 = emitted("damp16", [types.void] + [ADDRESS] * 3, _damp16)  # target = source scale^-3/4
 ratio16 = emitted("ratio16", [types.void] + [ADDRESS] * 4, _ratio16)  # target = error top / scale

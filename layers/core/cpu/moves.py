@@ -29,6 +29,13 @@ def _zero16(builder, target):
         emitter.store(emitter.constant(0), emitter.pointer(target), part)
 
 
+def _add16(builder, target, source):
+    emitter = Emitter(builder)
+    onto, added = emitter.pointer(target), emitter.pointer(source)
+    for part in range(0, BLOCK, ISA.width):
+        emitter.store(builder.fadd(emitter.load(onto, part), emitter.load(added, part)), onto, part)
+
+
 def _copy_first(builder, target, source, count):
     emitter = Emitter(builder)
     for part in range(0, BLOCK, ISA.width):
@@ -75,6 +82,7 @@ def _let_others_run(builder):
 
 copy16 = emitted("copy16", [types.void, ADDRESS, ADDRESS], _copy16)  # (target, source)
 zero16 = emitted("zero16", [types.void, ADDRESS], _zero16)
+add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source): target += source
 copy_first = emitted("copy_first", [types.void] + [ADDRESS] * 3, _copy_first)  # (target, source, how many of 16)
 _transposed = emitted("_transposed", [types.void] + [ADDRESS] * 4, _transpose16)
 get = emitted("get", [types.float32, ADDRESS], _get)

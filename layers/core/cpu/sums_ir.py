@@ -81,19 +81,11 @@ def sums_tile(name, rows, groups, tabled=False, isa=ISA):
     return emitted(name, [types.void, *[ADDRESS] * (11 if tabled else 10)], emit)
 
 
-def _add16(builder, target, source):
-    emitter = Emitter(builder)
-    onto, added = emitter.pointer(target), emitter.pointer(source)
-    for part in range(0, BLOCK, ISA.width):
-        emitter.store(builder.fadd(emitter.load(onto, part), emitter.load(added, part)), onto, part)
-
-
 def _ask(builder, address):
     emitter = Emitter(builder)
     emitter.prefetch(emitter.pointer(address))
 
 
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source): 16 floats
 ask = emitted("ask", [types.void, ADDRESS], _ask)  # prefetch a cache line that is soon needed
 CHANNELS = 8 if ISA.name == "avx512" else ISA.rows  # of the 16 of a block at a time
 REST = BLOCK % CHANNELS or CHANNELS  # and at last

@@ -42,10 +42,9 @@ from layers.core.cpu.microkernel import (
     points_tile_more,
     points_tile_most,
 )
-from layers.core.cpu.moves import claim, finished, get, put, transpose16, wait, zero16
+from layers.core.cpu.moves import add16, claim, finished, get, put, transpose16, wait, zero16
 from layers.core.cpu.winograd_ir import (
     PASSES,
-    add16,
     error3,
     gradient3,
     input3,

@@ -137,14 +137,6 @@ def output_transform(name, matrix, pooled=False):
     return emitted(name, [types.void, *arguments], emit)
 
 
-def _add16(builder, target, source):
-    e = Emitter(builder)
-    for part in range(0, BLOCK, ISA.width):
-        total = builder.fadd(e.load(e.pointer(target), part), e.load(e.pointer(source), part))
-        e.store(total, e.pointer(target), part)
-
-
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source)
 _AT3, _G3, _BT3 = cook_toom.matrices(4, 3)
 _AT7, _G7, _BT7 = cook_toom.matrices(2, 7)
 
