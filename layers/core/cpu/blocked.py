@@ -17,7 +17,7 @@ from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import address, aligned
-from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
+from layers.core.cpu.moves import copy, copy16, copy_first, own_part, transpose16, zero, zero16
 
 BORDER = 1  # zero pixels around a blocked image: what a 3 x 3 kernel's padding needs
 
@@ -184,8 +184,7 @@ def convert_cpu(first, last, source, source_picture, target, target_picture, spa
     height, width = source_picture.height, source_picture.width
     bands = (height + BAND - 1) // BAND
     blocks = (source_picture.channels + BLOCK - 1) // BLOCK
-    count = source_picture.images * blocks * bands
-    mine = spare + (first * threads + count - 1) // count * own  # whose part begins at `first`
+    mine = own_part(spare, own, first, source_picture.images * blocks * bands, threads)
     for index in range(first, last):
         band, block, image = index % bands, index // bands % blocks, index // (bands * blocks)
         y = band * BAND

@@ -27,7 +27,7 @@ from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
-from layers.core.cpu.moves import add16, claim, copy, copy16, copy_first, transpose16, zero, zero16
+from layers.core.cpu.moves import add16, claim, copy, copy16, copy_first, own_part, transpose16, zero, zero16
 from layers.core.cpu.patches import seen
 from layers.core.cpu.sums_ir import ask
 from layers.core.cpu.taps_ir import (
@@ -175,7 +175,7 @@ def prepare_turned(window, weight, out=None):
 def prepare_turned_cpu(first, last, weight, outputs, channels, taps, depth, target, spare, own, threads, groups):
     """Write blocks [first, last) of 16 channels, counted over groups."""
     blocks = (channels + BLOCK - 1) // BLOCK
-    spare += (first * threads + groups * blocks - 1) // (groups * blocks) * own  # whose part begins at `first`
+    spare = own_part(spare, own, first, groups * blocks, threads)
     row = channels * taps * 4
     for bundle in range(first, last, TOGETHER):
         for m in range(0, outputs, BLOCK):

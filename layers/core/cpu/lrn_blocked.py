@@ -19,7 +19,7 @@ from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import add16, get, put, zero, zero16
+from layers.core.cpu.moves import add16, get, own_part, put, zero, zero16
 from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
 RUN = 32  # pixels at a time: for 192 channels their squares are 28 KiB, what a first-level cache holds
@@ -164,8 +164,7 @@ def across_cpu(first, last, half, alpha, beta, k, source, source_picture, target
                line, spare, own, threads):
     """Rows [first, last), counted over the images."""
     height, width, channels = source_picture.height, source_picture.width, source_picture.channels
-    count = source_picture.images * height
-    squares = spare + (first * threads + count - 1) // count * own
+    squares = own_part(spare, own, first, source_picture.images * height, threads)
     scale = squares + RUN * line
     clear_margins(squares, RUN, margin, line)
     for index in range(first, last):
@@ -194,9 +193,8 @@ def across_backward_cpu(first, last, half, alpha, beta, k, source, source_pictur
                         image_error, image_error_picture, margin, line, spare, own, threads):
     """Rows [first, last), counted over the images."""
     height, width, channels = source_picture.height, source_picture.width, source_picture.channels
-    count = source_picture.images * height
     factor = np.float32(2) * alpha * beta
-    squares = spare + (first * threads + count - 1) // count * own
+    squares = own_part(spare, own, first, source_picture.images * height, threads)
     scale = squares + RUN * line
     ratios = scale + RUN * line
     clear_margins(squares, RUN, margin, line)

@@ -108,6 +108,15 @@ def wait(address, count):
 
 
 @compiled
+def own_part(memory, own, first, count, threads):
+    """Return where a part of a kernel has its own of some scratch memory, which is `own` bytes for each of `threads`.
+
+    The part begins at item `first` of the `count` that `parallel.run` shares out.
+    """
+    return memory + (first * threads + count - 1) // count * own
+
+
+@compiled
 def transpose16(source, source_row, target, target_row):
     """Transpose 16 x 16 floats; rows are so many bytes apart. The two may be the same."""
     # A function of its own: emitted in place everywhere it takes half of the compilation's time.

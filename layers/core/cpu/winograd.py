@@ -42,7 +42,7 @@ from layers.core.cpu.microkernel import (
     points_tile_more,
     points_tile_most,
 )
-from layers.core.cpu.moves import add16, claim, finished, get, put, transpose16, wait, zero16
+from layers.core.cpu.moves import add16, claim, finished, get, own_part, put, transpose16, wait, zero16
 from layers.core.cpu.winograd_ir import (
     PASSES,
     error3,
@@ -132,8 +132,7 @@ def prepare_cpu(first, last, weight, outputs, inputs, kernel, turned, u, rows, p
     taps = kernel * kernel
     points = 36 if large is None else 64
     panels = (outputs + COLUMNS - 1) // COLUMNS
-    count = groups * panels * rows
-    spare += (first * threads + count - 1) // count * 64 * PIXEL
+    spare = own_part(spare, 64 * PIXEL, first, groups * panels * rows, threads)
     for index in range(first, last):
         group, panel, k = index // (panels * rows), index // rows % panels, index % rows
         for part in range(GROUPS):
