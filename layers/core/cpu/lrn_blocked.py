@@ -18,7 +18,7 @@ from numba.core import cgutils
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, PIXEL
-from layers.core.cpu.memory import LINE, address, scratch
+from layers.core.cpu.memory import address, scratch
 from layers.core.cpu.moves import add16, get, own_part, put, zero, zero16
 from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
@@ -46,9 +46,9 @@ def _run(kernel, cost, half, picture, *arguments):
     threads, margin = parallel.threads(), -(-half // BLOCK) * BLOCK
     line = (blocks * BLOCK + 2 * margin) * 4
     own = 3 * RUN * line  # squares, scales and ratios
-    spare = scratch(threads * own + LINE, "lrn")
-    parallel.run(kernel, picture.images * picture.height, half, *arguments, margin * 4, line, -(-address(spare) // LINE) * LINE,
-                 own, threads, work=cost * picture.images * blocks * BLOCK * picture.height * picture.width)
+    spare = scratch(threads * own, "lrn")
+    parallel.run(kernel, picture.images * picture.height, half, *arguments, margin * 4, line, address(spare), own,
+                 threads, work=cost * picture.images * blocks * BLOCK * picture.height * picture.width)
 
 
 def _square16(builder, target, source):

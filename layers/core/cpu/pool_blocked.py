@@ -89,9 +89,9 @@ def _backward(kernel, numbers, source, error, error_picture, image_error, image_
         return
     threads = parallel.threads()
     bands = max(1, min(-(-BANDS * threads // planes), picture.height // (2 * int(numbers[0]))))
-    spare = scratch(threads * LINE + LINE, "pool")
+    spare = scratch(threads * LINE, "pool")
     parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, *options,
-                 -(-address(spare) // LINE) * LINE, threads, work=planes * picture.height * picture.width * BLOCK)
+                 address(spare), threads, work=planes * picture.height * picture.width * BLOCK)
 
 
 @compiled
