@@ -131,6 +131,11 @@ class Blocked:
         return part.whole is self and np.shares_memory(part.array, self.array) and part.picture.plane == self.picture.plane
 
     @property
+    def place(self):
+        """The `Place` of pixel (0, 0)."""
+        return Place(self.address, self.picture)
+
+    @property
     def nbytes(self):
         """Bytes of memory taken, which may be more than this shape needs."""
         return self._memory.nbytes
@@ -145,6 +150,13 @@ class Blocked:
         out = np.empty(self.shape, np.float32) if out is None else out
         convert(self.array, self.address, self.picture, address(out), picture(out))
         return out
+
+
+def in_blocks(source, source_picture, border=BORDER):
+    """Return a `Blocked` with the values of images at an address, in whatever layout they are."""
+    made = Blocked(source_picture[:4], border)
+    convert(None, source, source_picture, made.address, made.picture)
+    return made
 
 
 def _copied(values, border):

@@ -30,7 +30,7 @@ from layers.core.cpu import (
     direct_weight_gradient,
     winograd,
 )
-from layers.core.cpu.blocked import Blocked, Place, convert, place
+from layers.core.cpu.blocked import convert, in_blocks, place
 from layers.core.cpu.isa import BLOCK
 from netspec.errors import UnknownName, nearest
 
@@ -215,9 +215,8 @@ class Kernels:
             source = place(kept)
         elif not planes and not source.picture.blocked:
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
-            kept = Blocked(source.picture[:4])
-            convert(None, *source, kept.address, kept.picture)
-            source = Place(kept.address, kept.picture)
+            kept = in_blocks(*source)
+            source = kept.place
         prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
         kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
 

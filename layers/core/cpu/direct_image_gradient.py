@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import Blocked, convert
+from layers.core.cpu.blocked import Blocked, convert, in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
@@ -104,9 +104,8 @@ def image_gradient_pictures(window, error, error_picture, weights, image_error, 
     if math.prod(image_error_picture[:4]) == 0:
         return
     if not error_picture.blocked:
-        kept = Blocked(error_picture[:4], 0)
-        convert(None, error, error_picture, kept.address, kept.picture)
-        error, error_picture = kept.address, kept.picture
+        kept = in_blocks(error, error_picture, 0)
+        error, error_picture = kept.place
     if turns(window):
         direct_blocked.forward_pictures(window.turned, error, error_picture, weights, image_error, image_error_picture)
         return
@@ -114,7 +113,7 @@ def image_gradient_pictures(window, error, error_picture, weights, image_error, 
     target, target_picture = image_error, image_error_picture
     if not target_picture.blocked:
         onto = Blocked(target_picture[:4], 0)
-        target, target_picture = onto.address, onto.picture
+        target, target_picture = onto.place
     threads = parallel.threads()
     job, table = _plan(window.group, window.channels, window.outputs, window.kernel, window.stride, window.pad, window.dilation,
                        error_picture)

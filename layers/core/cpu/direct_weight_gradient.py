@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import Blocked, convert
+from layers.core.cpu.blocked import in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.direct_blocked import copy_planes
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
@@ -114,11 +114,12 @@ def weight_gradient_pictures(window, image, image_picture, error, error_picture,
     """
     if error_picture.images * window.pixels * gradient.size == 0:
         return
-    kept = []
     if not error_picture.blocked:
-        error, error_picture = _in_blocks(error, error_picture, kept)
+        kept_error = in_blocks(error, error_picture, 0)
+        error, error_picture = kept_error.place
     if not image_picture.blocked and (image_picture.channels > BLOCK or window.group > 1):
-        image, image_picture = _in_blocks(image, image_picture, kept)
+        kept_image = in_blocks(image, image_picture, 0)
+        image, image_picture = kept_image.place
     threads = parallel.threads()
     job, table = _plan(window.group, window.channels, window.outputs, window.kernel, window.stride, window.pad, window.dilation,
                        image_picture, error_picture, threads)
@@ -132,14 +133,6 @@ def weight_gradient_pictures(window, image, image_picture, error, error_picture,
     if job.shares > 1:
         parallel.run(add_shares_cpu, job.groups * job.panels * job.cuts, job, address(apart), address(gradient),
                      work=gradient.size * job.shares)
-
-
-def _in_blocks(start, picture, kept):
-    """Return (address, Picture) of a copy in blocks, which `kept` keeps alive."""
-    copy = Blocked(picture[:4], 0)
-    convert(None, start, picture, copy.address, copy.picture)
-    kept.append(copy)
-    return copy.address, copy.picture
 
 
 @functools.lru_cache(maxsize=512)
