@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
 def fits(window, blocked=True, target_blocked=True):
     """Return whether `forward_pictures` can do it; layouts do not matter, they are asked for as by `direct_blocked`."""
-    return window.simple and len(window.image) == 2 and window.group == window.channels == window.outputs
+    return window.two_axes and window.depthwise
 
 
 def prepare(window, weight, out=None, blocked=True):

@@ -114,10 +114,8 @@ class Job(NamedTuple):
 
 def fits(window, blocked, target_blocked=True):
     """Return whether `forward_pictures` can do it, from a blocked source or NCHW, to a blocked target or NCHW."""
-    if not window.simple or len(window.image) != 2:
-        return False
     channels, outputs = window.channels // window.group, window.outputs // window.group
-    if target_blocked and window.group > 1 and outputs % BLOCK:
+    if not window.two_axes or target_blocked and window.group > 1 and outputs % BLOCK:
         return False
     if blocked:
         return window.group == 1 or channels % BLOCK == 0

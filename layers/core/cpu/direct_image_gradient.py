@@ -77,9 +77,7 @@ class Job(NamedTuple):
 
 def fits(window):
     """Return whether `image_gradient_pictures` can do it."""
-    channels, outputs = window.channels // window.group, window.outputs // window.group
-    return (window.simple and len(window.image) == 2
-            and (window.group == 1 or channels % BLOCK == 0 and outputs % BLOCK == 0))
+    return window.two_axes and window.whole_blocks
 
 
 def turns(window):

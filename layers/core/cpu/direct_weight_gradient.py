@@ -94,9 +94,7 @@ class Job(NamedTuple):
 
 def fits(window):
     """Return whether `weight_gradient_pictures` can do it."""
-    channels, outputs = window.channels // window.group, window.outputs // window.group
-    return (window.simple and len(window.image) == 2
-            and (window.group == 1 or channels % BLOCK == 0 and outputs % BLOCK == 0))
+    return window.two_axes and window.whole_blocks
 
 
 def weight_gradient_pictures(window, image, image_picture, error, error_picture, gradient):
