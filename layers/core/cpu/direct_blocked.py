@@ -235,9 +235,9 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     taps, blocked = kh * kw, bool(source.blocked)
     blocks = -(-channels // BLOCK) if blocked else channels
     by0, by1, bx0, bx1 = box or (0, target.height, 0, target.width)
-    y0, y1 = _seeing(by0, by1, kh, sh, ph, dh, source.height)
-    x0, x1 = _seeing(bx0, bx1, kw, sw, pw, dw, source.width)
-    if y0 >= y1 or x0 >= x1:
+    y0, y1 = seeing(by0, by1, kh, sh, ph, dh, source.height)
+    x0, x1 = seeing(bx0, bx1, kw, sw, pw, dw, source.width)
+    if y0 == y1 or x0 == x1:
         y0 = y1 = by0
         x0 = x1 = bx0
     height, width = y1 - y0, x1 - x0
@@ -324,11 +324,11 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     return job, chunks, _table(job, chunks, source)
 
 
-def _seeing(first, last, kernel, stride, pad, dilation, size):
-    """Return the part of outputs [first, last) of which some tap may be in [0, size)."""
-    low = -(-(pad - (kernel - 1) * dilation) // stride)
-    high = (size - 1 + pad) // stride + 1
-    return max(first, low), min(last, high)
+def seeing(first, last, kernel, stride, pad, dilation, size):
+    """Return the part [low, high) of outputs [first, last) of which some tap may be in [0, size); low is high if none may."""
+    low = max(first, -(-(pad - (kernel - 1) * dilation) // stride))
+    high = min(last, (size - 1 + pad) // stride + 1)
+    return low, max(low, high)
 
 
 def _covering(run):

@@ -26,7 +26,7 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.blocked import in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.direct_blocked import copy_planes
+from layers.core.cpu.direct_blocked import copy_planes, seeing
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, counters, scratch
 from layers.core.cpu.moves import add16, claim, get, put, transpose16, zero
@@ -140,8 +140,8 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, image, error,
     channels, outputs, taps = channels // group, outputs // group, kh * kw
     planes = not image.blocked
     reach_y, reach_x = (kh - 1) * dh, (kw - 1) * dw
-    y0, y1 = _seeing(reach_y - ph, -ph, sh, image.height, error.height)
-    x0, x1 = _seeing(reach_x - pw, -pw, sw, image.width, error.width)
+    y0, y1 = seeing(0, error.height, kh, sh, ph, dh, image.height)
+    x0, x1 = seeing(0, error.width, kw, sw, pw, dw, image.width)
     if x0 == x1:
         y1 = y0
     width = max(1, x1 - x0)
@@ -174,12 +174,6 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, image, error,
     job = Job(int(planes), group, blocks, channels, outputs, panels, cut, cuts, shares, strips, down, rows, y0, y1, x0, x1, kh,
               kw, sh, sw, ph, pw, dh, dw, patch_row, patch_plane, phase, sums, size, own)
     return job, np.ascontiguousarray(table, np.int64)
-
-
-def _seeing(last_tap, first_tap, stride, size, outputs):
-    """Return the outputs [low, high) of which some tap may be in [0, size), for the shifts of the outermost taps."""
-    low, high = seen(last_tap, stride, size, 0, outputs)[0], seen(first_tap, stride, size, 0, outputs)[1]
-    return low, max(low, high)
 
 
 @compiled
