@@ -394,14 +394,20 @@ def _up(size):
 @part_of_kernel
 def tile(planes, half, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
     """The micro-kernel for `height` pixels and a whole or half panel of outputs."""
-    if planes:
-        if HALF and half:
-            planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        elif past:
-            planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        else:
-            planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    if not planes:
+        tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif HALF and half:
+        planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    elif past:
+        planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    else:
+        planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+
+
+@part_of_kernel
+def tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels of blocks and a whole or half panel."""
+    if HALF and half:
         if height == ROWS:
             blocks_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
         elif height == MORE:

@@ -25,23 +25,15 @@ import numpy as np
 from layers.core.cpu import direct_blocked, parallel
 from layers.core.cpu.blocked import Blocked, convert, in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
+from layers.core.cpu.direct_blocked import tile_height, tile_of_blocks
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
 from layers.core.cpu.moves import add16, claim, copy, copy16, copy_first, own_part, transpose16, zero, zero16
 from layers.core.cpu.patches import seen
 from layers.core.cpu.sums_ir import ask
-from layers.core.cpu.taps_ir import (
-    AHEAD,
-    HALF,
-    blocks_half,
-    blocks_half_few,
-    blocks_half_more,
-    blocks_tile,
-    blocks_tile_few,
-    blocks_tile_more,
-)
+from layers.core.cpu.taps_ir import AHEAD, HALF
 
-ROWS, COLUMNS, GROUPS, MORE, FEW = ISA.rows, ISA.columns, ISA.groups, ISA.few[1], ISA.few[0]
+ROWS, GROUPS = ISA.rows, ISA.groups
 ENTRIES = 16  # blocks of the error in a part of the sum: 256 outputs
 PIXELS = 256  # of the error at a time
 HELD = 1 << 20  # bytes of the products of all taps
@@ -217,30 +209,12 @@ def by_tap(source, channels, taps, there, spare):
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-@part_of_kernel
-def products(height, half, entries, length, table, a, b, sums, accumulate, zeros, ahead):
-    """The micro-kernel for `height` pixels of the error and one or two taps."""
-    none = np.float32(-np.inf)
-    if HALF and half:
-        if height == ROWS:
-            blocks_half(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-        elif height == MORE:
-            blocks_half_more(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-        else:
-            blocks_half_few(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    elif height == ROWS:
-        blocks_tile(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    elif height == MORE:
-        blocks_tile_more(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    else:
-        blocks_tile_few(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-
-
 @compiled
 def image_gradient_cpu(first, last, job, error, error_picture, weights, image, image_picture, table, memory, counter, nothing):
     """Thread `first`'s part: it claims items until none are left."""
     mine = memory + first * job.own
     packed, sums, spare = mine + job.weights, mine + job.products, mine + job.spare
+    none = np.float32(-np.inf)
     taps = job.kernel_y * job.kernel_x
     panels = (taps + GROUPS - 1) // GROUPS
     whole = job.outputs // BLOCK
@@ -275,11 +249,10 @@ def image_gradient_cpu(first, last, job, error, error_picture, weights, image, i
                     b = packed + panel * entries * length * GROUPS * PIXEL
                     following = b + entries * length * GROUPS * PIXEL
                     for index in range(tiles):
-                        left = pixels - index * ROWS
-                        height = FEW if left <= FEW else MORE if left <= MORE else ROWS
-                        products(height, half, entries, length, table, mine + index * ROWS * PIXEL, b,
-                                 sums + (panel * tiles + index) * TILE, chunk > 0, nothing,
-                                 following + index * entries * AHEAD * LINE)
+                        onto_sums = sums + (panel * tiles + index) * TILE
+                        tile_of_blocks(half, tile_height(pixels - index * ROWS, False), entries, length, table,
+                                       mine + index * ROWS * PIXEL, b, onto_sums, chunk > 0, onto_sums, ROWS * PIXEL, nothing,
+                                       none, following + index * entries * AHEAD * LINE)
             for tap in range(taps):
                 add_tap(job, tap, sums + tap // GROUPS * tiles * TILE + tap % GROUPS * ROWS * PIXEL, pixel, pixels, onto,
                         image_picture)
