@@ -72,7 +72,7 @@ class Convolution(ConvolutionalLayer):
         return self.kernels.choice["forward"]
 
     def kept_bytes(self):
-        return self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
+        return self.kernels.kept_bytes()
 
     def border_step(self, rectify):
         if not self._pictures or not self.kernels.takes_places("forward"):

@@ -397,8 +397,8 @@ def test_an_interrupt_while_weights_are_transformed_leaves_no_half_made_ones(mon
     net.forward()
     kept = net.params["conv1_2"][0].data.copy()
 
-    def interrupted(weight, turned, old, group):
-        old[...] = 7
+    def interrupted(weight, turned, out, group):
+        out[...] = 7
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
