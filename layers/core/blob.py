@@ -30,17 +30,19 @@ class Memory:
         The values in blocks.
     seen : bool
         Whether somebody was given the array since the values were last written as a whole (`write`).
+    cleared : bool
+        Whether all values are zero, although nobody has written that to the array yet (`clear`).
     border : layers.core.border.Border or None
         What is known of the values outside of the part that depends on the image; None as soon as they may have changed.
     """
 
-    __slots__ = ("array", "blocked", "capacity", "dtype", "seen", "border", "lost", "spare", "_fingerprint")
+    __slots__ = ("array", "blocked", "capacity", "dtype", "seen", "cleared", "border", "lost", "spare", "_fingerprint")
 
     def __init__(self, capacity, dtype):
         self.capacity = capacity
         self.dtype = dtype
         self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen = self.lost = False
+        self.seen = self.cleared = self.lost = False
         self.spare = []
 
     @property
@@ -55,7 +57,7 @@ class Memory:
         if self.blocked is not None and self.blocked.whole is None:
             spare.append(self.blocked)
         self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen, self.lost = False, True
+        self.seen, self.cleared, self.lost = False, False, True
 
     def expect(self, spare):
         """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
@@ -88,7 +90,33 @@ class Memory:
                 self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
             self.array = array  # before the blocks go: an interrupt loses nothing
             self.blocked = None
+        elif self.cleared:
+            self.array.fill(0)
+        self.cleared = False
         return self.array
+
+    def clear(self):
+        """Make all values zero. If nobody holds a view, that is only noted: until somebody asks for them, or `add`."""
+        if not self.taken:
+            return
+        if self.blocked is not None or self.held:
+            self.take().fill(0)
+            return
+        self.border = self._fingerprint = None
+        self.cleared = True
+
+    def add(self, count, function):
+        """Call ``function(array, accumulate)`` to add to the first `count` values, or without `accumulate` to write them all.
+
+        They are written where they are known to be zero: this saves a pass over them, and where the sum is -0 leaves that (0 + -0
+        would be 0). Until all are written they stay zero for whoever asks after an interrupt.
+        """
+        if not self.cleared or count != self.capacity:
+            function(self.take()[:count], True)
+            return
+        self.border = self._fingerprint = None
+        function(self.array, False)
+        self.seen, self.cleared = True, False
 
     def in_blocks(self, shape):
         """Whether the values lie in blocks, as images of `shape`."""
@@ -117,7 +145,7 @@ class Memory:
     def write(self, shape, blocks):
         """Return the `Place` to write all values to; in blocks if `blocks` and nobody can tell the difference."""
         self.border = self._fingerprint = None
-        self.lost = False
+        self.lost = self.cleared = False
         if blocks and self.may_be_blocked:
             self.array = None
             if self.blocked is None or self.blocked.whole is not None:
@@ -142,7 +170,7 @@ class Memory:
         elif not memory.may_be_blocked or not memory.write(whole, True).picture.blocked:
             return None
         self.border = self._fingerprint = self.array = None
-        self.lost = False
+        self.lost = self.cleared = False
         self.blocked = memory.blocked.part(channel, shape[1])
         return Place(self.blocked.address, self.blocked.picture)
 
@@ -288,6 +316,14 @@ class Blob:
     def has_diff(self):
         """Whether the gradient's memory was ever touched: an untouched one is zero and takes no memory."""
         return self._diff.taken
+
+    def clear_diff(self):
+        """Set `diff` to zero; memory that was never touched stays untaken, other is only written to when it is looked at."""
+        self._diff.clear()
+
+    def add_to_diff(self, function):
+        """Call ``function(diff, accumulate)``, which adds to `diff`, or writes it without `accumulate`; see `Memory.add`."""
+        self._diff.add(self._count, lambda array, accumulate: function(array.reshape(self._shape), accumulate))
 
     def memory(self, diff=False):
         """Return the `Memory` behind `data`, or behind `diff`: for layers that know about layouts."""

@@ -268,13 +268,16 @@ class Kernels:
         else:
             (depthwise if name == "depthwise" else convolve).backward_image(window, error, weight.peek(), bias, image)
 
-    def weight_gradient(self, image, error, gradient):
-        """Add the gradient of the weights, of arrays, to `gradient`."""
+    def weight_gradient(self, image, error, gradient, accumulate=True):
+        """Add the gradient of the weights, of arrays, to `gradient`, or write it without `accumulate`."""
         name, window = self.choice["weight"].name, self.window
+        if name in ("gemm", "direct"):
+            direct.weight_gradient(window, image, error, gradient, accumulate)
+            return
+        if not accumulate:
+            gradient.fill(0)
         if name in PLACES:
             self.weight_gradient_places(place(image), place(error), gradient)
-        elif name in ("gemm", "direct"):
-            direct.weight_gradient(window, image, error, gradient)
         else:
             (depthwise if name == "depthwise" else convolve).backward_weight(window, image, error, gradient)
 
