@@ -8,6 +8,7 @@ weights (num_output, C / group, *kernel), bias (num_output,). It is a correlatio
 Source: Caffe's ConvolutionLayer.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -72,7 +73,7 @@ class Convolution(ConvolutionalLayer):
         return self.kernels.choice["forward"]
 
     def kept_bytes(self):
-        return self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
+        return self.kernels.kept_bytes()
 
     def border_step(self, rectify):
         if not self._pictures or not self.kernels.takes_places("forward"):
@@ -126,7 +127,8 @@ class Convolution(ConvolutionalLayer):
                     self.kernels.weight_gradient_places(self.place(below), self.place(above, diff=True),
                                                         self.blobs[0].diff)
                 else:
-                    self.kernels.weight_gradient(*self.flat(below.nchw(), above.nchw(diff=True)), self.blobs[0].diff)
+                    arrays = self.flat(below.nchw(), above.nchw(diff=True))
+                    self.blobs[0].add_to_diff(functools.partial(self.kernels.weight_gradient, *arrays))
             if wanted and self.kernels.takes_places("image"):
                 self.kernels.image_gradient_places(self.place(above, diff=True), self.blobs[0],
                                                    self.written(below, diff=True))

@@ -10,6 +10,7 @@ are exactly 0, as FCN's bilinear upsampling is stored) the sums skip the zeros; 
 not spread to the others, as it does in Caffe where it meets the zeros. The gradient of dense weights is always dense.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -72,7 +73,7 @@ class Deconvolution(ConvolutionalLayer):
             if self.wanted(1):
                 convolve.backward_bias(error, self.blobs[1].diff)
             if self.wanted(0):
-                self.kernels.weight_gradient(error, small, self.blobs[0].diff)
+                self.blobs[0].add_to_diff(functools.partial(self.kernels.weight_gradient, error, small))
             if wanted:
                 small_error, _ = self.flat(below.diff, above.diff)
                 if diagonal is None:

@@ -19,7 +19,8 @@ def add_options(parser, low_memory=True):
                         help="compute again for each image what padding alone makes, instead of keeping it (same bits)")
     if low_memory:
         parser.add_argument("--low-memory", action="store_true",
-                            help="keep no transformed weights and, in TEST, no blob that no layer will read any more; slower")
+                            help="keep no transformed weights (slower in TEST), in TEST no blob and in TRAIN no blob's gradient "
+                            "that no layer will read any more")
 
 
 def use(options):

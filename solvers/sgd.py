@@ -24,8 +24,7 @@ class SGDSolver(Solver):
         """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
         if rate == 0 and not self.has_history(number):
             # Nothing to add to a history that is zero: the weights stay, and no memory is taken.
-            if blob.has_diff:
-                blob.diff.fill(0)
+            blob.clear_diff()
             return
         history = self.history_of(number)
         kind = blob.dtype.type

@@ -34,6 +34,8 @@ class Memory:
         The values in blocks.
     seen : bool
         Whether somebody was given the array since the values were last written as a whole (`write`).
+    cleared : bool
+        Whether all values are zero, although nobody has written that to the array yet (`clear`).
     border : layers.core.border.Border or None
         What is known of the values outside of the part that depends on the image; None as soon as they may have changed.
     part : layers.core.cuda.arena.Part or None
@@ -42,14 +44,14 @@ class Memory:
         Where they are valid.
     """
 
-    __slots__ = ("array", "blocked", "capacity", "card", "dtype", "seen", "border", "lost", "on_card", "on_host", "part", "spare",
-                 "_fingerprint")
+    __slots__ = ("array", "blocked", "border", "capacity", "card", "cleared", "dtype", "lost", "on_card", "on_host", "part",
+                 "seen", "spare", "_fingerprint")
 
     def __init__(self, capacity, dtype):
         self.capacity = capacity
         self.dtype = dtype
         self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen = self.lost = False
+        self.seen = self.cleared = self.lost = False
         self.spare = []
         self.card = self.part = None
         self.on_host, self.on_card = True, False
@@ -66,7 +68,7 @@ class Memory:
         if self.blocked is not None and self.blocked.whole is None:
             spare.append(self.blocked)
         self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen, self.lost = False, True
+        self.seen, self.cleared, self.lost = False, False, True
 
     def expect(self, spare):
         """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
@@ -101,10 +103,41 @@ class Memory:
                 self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
             self.array = array  # before the blocks go: an interrupt loses nothing
             self.blocked = None
+        elif self.cleared:
+            self.array.fill(0)
+        self.cleared = False
         if not self.on_host:
             self.card.download(self.array, self.part.span)
             self.on_host = True
         return self.array
+
+    def clear(self):
+        """Make all values zero. If nobody holds a view, that is only noted: until somebody asks for them, or `add`."""
+        if not self.taken:
+            return
+        if self.on_card:
+            self.card.clear(self.part.span)
+            self.on_host = self.cleared = False
+            return
+        if self.blocked is not None or self.held:
+            self.take().fill(0)
+            return
+        self.border = self._fingerprint = None
+        self.cleared = True
+
+    def add(self, count, function):
+        """Call ``function(array, accumulate)`` to add to the first `count` values, or without `accumulate` to write them all.
+
+        They are written where they are known to be zero: this saves a pass over them, and where the sum is -0 leaves that (0 + -0
+        would be 0). Until all are written they stay zero for whoever asks after an interrupt.
+        """
+        if not self.cleared or self.array is None or count != self.capacity:
+            function(self.take()[:count], True)
+            return
+        self.border = self._fingerprint = None
+        self.on_card = False
+        function(self.array, False)
+        self.seen, self.cleared = True, False
 
     def in_blocks(self, shape):
         """Whether the values lie in blocks, as images of `shape`."""
@@ -134,7 +167,7 @@ class Memory:
     def write(self, shape, blocks):
         """Return the `Place` to write all values to; in blocks if `blocks` and nobody can tell the difference."""
         self.border = self._fingerprint = None
-        self.lost = self.on_card = False
+        self.lost = self.cleared = self.on_card = False
         self.on_host = True
         if blocks and self.may_be_blocked:
             self.array = None
@@ -160,7 +193,7 @@ class Memory:
         elif not memory.may_be_blocked or not memory.write(whole, True).picture.blocked:
             return None
         self.border = self._fingerprint = self.array = None
-        self.lost = False
+        self.lost = self.cleared = False
         self.blocked = memory.blocked.part(channel, shape[1])
         return self.blocked.place
 
@@ -186,23 +219,15 @@ class Memory:
             self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
         # Whoever holds a view may have written since; the card is told each time.
         if read and self.on_host and (not self.on_card or self.held):
-            if self.array is None and self.blocked is None:
+            if self.cleared or (self.array is None and self.blocked is None):
                 card.clear(self.part.span)
             else:
                 card.upload(self.part.span, self.peek())
         self.on_card = True
         if write:
-            self.on_host = self.seen = False
+            self.on_host = self.seen = self.cleared = False
             self.blocked = self.border = self._fingerprint = None
         return self.part.span
-
-    def clear_on_card(self):
-        """Set all values to zero where they are: on the card if they are valid there. Return whether that was done."""
-        if self.part is None or not self.on_card:
-            return False
-        self.card.clear(self.part.span)
-        self.on_host = False
-        return True
 
     def set_border(self, border):
         """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""
@@ -336,6 +361,14 @@ class Blob:
     def has_diff(self):
         """Whether the gradient's memory was ever touched: an untouched one is zero and takes no memory."""
         return self._diff.taken
+
+    def clear_diff(self):
+        """Set `diff` to zero; memory that was never touched stays untaken, other is only written to when it is looked at."""
+        self._diff.clear()
+
+    def add_to_diff(self, function):
+        """Call ``function(diff, accumulate)``, which adds to `diff`, or writes it without `accumulate`; see `Memory.add`."""
+        self._diff.add(self._count, lambda array, accumulate: function(array.reshape(self._shape), accumulate))
 
     def memory(self, diff=False):
         """Return the `Memory` behind `data`, or behind `diff`: for layers that know about layouts."""

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import logging
 import os
 
@@ -48,8 +49,8 @@ class Net:
         In TEST, keep from call to call what no image can change: what padding alone makes (see `layers.core.border`).
 
     low_memory : bool, optional
-        Keep no transformed weights, and in TEST give up each blob's memory when its last reader has run: reading it then is an
-        error. Slower.
+        Keep no transformed weights, and give up the memory of each blob in TEST, of each blob's gradient in TRAIN when its last
+        reader has run: reading it then is an error. Slower in TEST.
     keep : sequence of str, optional
         Blobs that stay, with `low_memory`; the inputs and outputs always do.
     device : str or int, optional
@@ -112,6 +113,7 @@ class Net:
         if unknown:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
+        self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
         self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
@@ -442,10 +444,15 @@ class Net:
             for hook in self._hooks["before_backward"]:
                 hook(number)
             if self.layer_need_backward[number]:
-                layer, bottom = self.layers[number], self.bottom_vecs[number]
+                layer, bottom, wanted = self.layers[number], self.bottom_vecs[number], self.bottom_need_backward[number]
                 try:
+                    if self._diffs_given_up:
+                        for blob in itertools.compress(bottom, wanted):
+                            blob.memory(diff=True).expect(self._spare)
                     backward = layer.backward if layer.card is None else layer.backward_cuda
-                    backward(self.top_vecs[number], self.bottom_need_backward[number], bottom)
+                    backward(self.top_vecs[number], wanted, bottom)
+                    for blob in self._diffs_given_up.get(number, ()):
+                        blob.memory(diff=True).give_up(self._spare)
                 except Exception as error:
                     self._blame(layer, bottom, error, self.current_sample)
                 if self.param.debug_info:
@@ -498,8 +505,7 @@ class Net:
     def clear_param_diffs(self):
         """Set the gradients of all parameters to zero; memory that was never touched stays untaken."""
         for blob in self.learnable_params:
-            if blob.has_diff and not blob.memory(diff=True).clear_on_card():
-                blob.diff.fill(0)
+            blob.clear_diff()
 
     def _number(self, name, default):
         if name is None:

@@ -16,6 +16,7 @@ it as a table (`str(plan)`).
 """
 
 import collections
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -167,21 +168,56 @@ class Plan:
                 given_up[number].append(blob)
         return given_up
 
+    def last_readers_of_diffs(self):
+        """Return {layer number: blobs whose gradients its backward is the last to read}, of those that backward writes.
+
+        Without those that are kept, or part of the loss: their gradient is its weight.
+        """
+        net, given_up = self.net, collections.defaultdict(list)
+        taken = {id(net.blobs[name].memory(diff=True)) for name in net.keep}
+        taken |= {id(blob.memory(diff=True)) for layer, top in zip(net.layers, net.top_vecs)
+                  for blob, weight in zip(top, layer.loss_weights) if weight}
+        written = {id(blob.memory(diff=True)) for number in range(len(net.layers)) for blob in self._writes_diffs(number)}
+        for number, top in enumerate(net.top_vecs):
+            for blob in top if net.layer_need_backward[number] else ():
+                memory = id(blob.memory(diff=True))
+                if memory in written - taken:
+                    taken.add(memory)
+                    given_up[number].append(blob)
+        return given_up
+
+    def _writes_diffs(self, number):
+        """Return the blobs whose gradients a layer's backward writes."""
+        net = self.net
+        return list(itertools.compress(net.bottom_vecs[number], net.bottom_need_backward[number])
+                    ) if net.layer_need_backward[number] else []
+
     def memory(self):
         """Return the `Needs` for the shapes now: in TEST of forward, in TRAIN of backward, too."""
         net, itemsize = self.net, self.net.dtype.itemsize
         train = net.phase == caffe_pb2.TRAIN
         data = {id(blob.memory()): blob for blob in net.blobs.values()}
-        diff = {id(blob.memory(diff=True)): blob for number, bottom in enumerate(net.bottom_vecs) if train
-                for blob, wanted in zip(bottom, net.bottom_need_backward[number]) if wanted and net.layer_need_backward[number]}
         params = sum(blob.count for blob in net.learnable_params) * itemsize
         learned = sum(blob.count for blob, rate in zip(net.learnable_params, net.params_lr) if rate) * itemsize
         if net.low_memory and not train:
             values = self._most_at_once()
         else:
             values = sum(self._bytes(blob) for blob in data.values())
-        return Needs(values, sum(blob.count for blob in diff.values()) * itemsize, params, learned if train else 0,
+        return Needs(values, self._most_diffs_at_once() * itemsize if train else 0, params, learned if train else 0,
                      sum(layer.kept_bytes() for layer in net.layers))
+
+    def _most_diffs_at_once(self):
+        """Return how many values of gradients live at a time in TRAIN; all, if none is given up after its last reader."""
+        net, made, size, most = self.net, set(), 0, 0
+        given_up = self.last_readers_of_diffs() if net.low_memory else {}
+        for number in reversed(range(len(net.layers))):
+            for blob in self._writes_diffs(number):
+                if id(blob.memory(diff=True)) not in made:
+                    made.add(id(blob.memory(diff=True)))
+                    size += blob.count
+            most = max(most, size)
+            size -= sum(blob.count for blob in given_up.get(number, ()))
+        return most
 
     def _most_at_once(self):
         """Return the most bytes of values that live at a time, when blobs are given up after their last reader."""

@@ -286,9 +286,10 @@ def test_fillers_fill_weights_and_bias():
 def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):
     prepared = []
     prepare = winograd.prepare
-    monkeypatch.setattr(winograd, "prepare", lambda *arguments: prepared.append(1) or prepare(*arguments))
+    monkeypatch.setattr(winograd, "prepare", lambda *given, **named: prepared.append(1) or prepare(*given, **named))
     x, w = rng.randn(1, 16, 12, 9).astype("f4"), rng.randn(16, 16, 3, 3)
-    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w])
+    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w],
+                                   phase=caffe_pb2.TEST)
     for height, width in ((9, 12), (20, 7), (12, 9)):
         bottom[0].reshape(1, 16, height, width)
         bottom[0].data[...] = 1

@@ -32,6 +32,7 @@ from layers.core.cpu import (
 )
 from layers.core.cpu.blocked import convert, in_blocks, place
 from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.memory import shared
 from netspec.errors import UnknownName, nearest
 
 LEAST = 16  # channels and outputs below which Winograd's transforms cost more than they save
@@ -157,17 +158,18 @@ def few(window):
 class Kernels:
     """The kernels of one convolution layer, with its weights as they need them.
 
-    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way.
+    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way. In TRAIN,
+    where they change at every step, transformed ones are kept for one call only, all layers' in one place.
     """
 
     def __init__(self, window, math="fast", test=True, single=True, blocks=False, low_memory=False, before=None):
         """`before`: the layer's kernels for another size of image, whose transformed weights serve on.
 
-        With `low_memory` transformed weights are made for each call and given back; 7 x 7 kernels, whose transform is as large
-        as themselves and slow, are not transformed.
+        With `low_memory` transformed weights are made for each call, as in TRAIN; 7 x 7 kernels, whose transform is as large as
+        themselves and slow, are not transformed.
         """
-        self.window, self._keep = window, not low_memory
         test = test and not low_memory
+        self.window, self._keep = window, test
         self.choice = {phase: choose(window, phase, math, test, single, blocks) for phase in ("forward", "image", "weight")}
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
@@ -191,7 +193,8 @@ class Kernels:
         """
         name, window = self.choice["forward"].name, window or self.window
         if name == "winograd":
-            prepared = self._prepare("winograd", weight, lambda old: winograd.prepare(weight.peek(), False, old, window.group))
+            prepared = self._prepare("winograd", weight,
+                                     lambda **memory: winograd.prepare(weight.peek(), False, group=window.group, **memory))
             winograd.forward_pictures(*source, prepared, window.kernel[0], window.pad, *target, bias, relu, pooled, box,
                                       window.group)
             return
@@ -206,7 +209,8 @@ class Kernels:
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
             kept = in_blocks(*source)
             source = kept.place
-        prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
+        prepared = self._prepare(name, weight,
+                                 lambda **memory: kernel.prepare(window, weight.peek(), blocked=not planes, **memory))
         kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
 
     def image_gradient_places(self, error, weight, image):
@@ -216,10 +220,11 @@ class Kernels:
             prepared = weight.peek()
             if direct_image_gradient.turns(window):
                 prepared = self._prepare("blocked turned", weight,
-                                         lambda old: direct_image_gradient.prepare_turned(window, weight.peek(), old))
+                                         lambda **memory: direct_image_gradient.prepare_turned(window, weight.peek(), **memory))
             direct_image_gradient.image_gradient_pictures(window, *error, prepared, *image)
             return
-        prepared = self._prepare("turned", weight, lambda old: winograd.prepare(weight.peek(), True, old, window.group))
+        prepared = self._prepare("turned", weight,
+                                 lambda **memory: winograd.prepare(weight.peek(), True, group=window.group, **memory))
         pad = tuple(k - 1 - p for k, p in zip(window.kernel, window.pad))
         winograd.forward_pictures(*error, prepared, window.kernel[0], pad, *image, group=window.group)
 
@@ -251,36 +256,37 @@ class Kernels:
         else:
             (depthwise if name == "depthwise" else convolve).backward_image(window, error, weight.peek(), bias, image)
 
-    def weight_gradient(self, image, error, gradient):
-        """Add the gradient of the weights, of arrays, to `gradient`."""
+    def weight_gradient(self, image, error, gradient, accumulate=True):
+        """Add the gradient of the weights, of arrays, to `gradient`, or write it without `accumulate`."""
         name, window = self.choice["weight"].name, self.window
+        if name in ("gemm", "direct"):
+            direct.weight_gradient(window, image, error, gradient, accumulate)
+            return
+        if not accumulate:
+            gradient.fill(0)
         if name in PLACES:
             self.weight_gradient_places(place(image), place(error), gradient)
-        elif name in ("gemm", "direct"):
-            direct.weight_gradient(window, image, error, gradient)
         else:
             (depthwise if name == "depthwise" else convolve).backward_weight(window, image, error, gradient)
 
     def _prepare(self, how, weight, prepare):
-        """Return the weights as ``prepare(old)`` makes them, made anew when they have changed."""
+        """Return the weights as ``prepare(out=, make=)`` makes them: if they are kept, when they have changed."""
         if not self._keep:
-            return prepare(None)
+            return prepare(make=shared)
         # Out of the dict while it is made: an interrupt leaves no half-made weights under an old fingerprint.
         known, prepared = self._prepared.pop(how, (None, None))
         today = weight.fingerprint
         if known != today:
-            prepared = prepare(prepared)
+            prepared = prepare(out=prepared)
         self._prepared[how] = today, prepared
         return prepared
 
-    def kept_bytes(self, train):
-        """Return the bytes of the transformed weights that are kept, in TRAIN also for the image's gradient."""
-        window, names = self.window, [self.choice["forward"].name]
-        if not self._keep:
+    def kept_bytes(self):
+        """Return the bytes of the transformed weights that are kept, if only forward runs."""
+        window, name = self.window, self.choice["forward"].name
+        if not self._keep or name not in PLACES:
             return 0
-        image = self.choice["image"].name
-        if train and (image == "winograd" or image == "blocked" and direct_image_gradient.turns(window)):
-            names.append(image)
         weights = window.outputs * window.channels // window.group * window.taps * 4
-        points = (winograd.tile_size(window.kernel[0]) + window.kernel[0] - 1) ** 2 if "winograd" in names else 0
-        return sum(weights * points // window.taps if name == "winograd" else weights for name in names if name in PLACES)
+        if name == "winograd":
+            return weights * (winograd.tile_size(window.kernel[0]) + window.kernel[0] - 1) ** 2 // window.taps
+        return weights

@@ -58,14 +58,14 @@ def fits(window, blocked=True, target_blocked=True):
     return window.two_axes and window.depthwise
 
 
-def prepare(window, weight, out=None, blocked=True):
+def prepare(window, weight, out=None, blocked=True, make=aligned):
     """Return weights (C, 1, kh, kw) as [block of 16 channels][tap][16], for any layout.
 
-    `out`: the result of an earlier call, which is overwritten.
+    `out`: the result of an earlier call, which is overwritten; without one ``make(shape)`` gives memory.
     """
     blocks = -(-window.channels // BLOCK)
     if out is None:
-        out = aligned((blocks, window.taps, BLOCK))
+        out = make((blocks, window.taps, BLOCK))
     lanes = np.zeros((blocks * BLOCK, window.taps), np.float32)
     lanes[: window.channels] = weight.reshape(window.channels, window.taps)
     out[...] = lanes.reshape(blocks, BLOCK, window.taps).transpose(0, 2, 1)

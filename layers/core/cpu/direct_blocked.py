@@ -125,17 +125,18 @@ def fits(window, blocked, target_blocked=True):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(window, weight, out=None, blocked=True):
+def prepare(window, weight, out=None, blocked=True, make=aligned):
     """Return weights (M, C / group, kh, kw) as the kernels read them, for blocked sources or for NCHW.
 
     For each group panels of ISA.columns outputs (the last may have 16), [k][output]. k runs over (block, tap, channel), and
-    for NCHW over (channel, tap). `out`: the result of an earlier call, which is overwritten.
+    for NCHW over (channel, tap). `out`: the result of an earlier call, which is overwritten; without one ``make(shape, slack=)``
+    gives memory.
     """
     group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
     depth = _depth(channels, window.taps, blocked)
     wide = -(-outputs // BLOCK) * BLOCK
     if out is None:
-        out = aligned((group, wide * depth), slack=1 << 12)
+        out = make((group, wide * depth), slack=1 << 12)
     weight = np.ascontiguousarray(weight)
     blocks = -(-wide // BLOCK)
     parallel.run(prepare_cpu, group * blocks, address(weight), outputs, channels, window.taps, int(blocked), depth,

@@ -142,16 +142,16 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, error):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_turned(window, weight, out=None):
+def prepare_turned(window, weight, out=None, make=aligned):
     """Return weights (M, C / group, kh, kw) as `direct_blocked.prepare` makes them of the turned, transposed ones.
 
-    `out`: the result of an earlier call, which is overwritten.
+    `out`: the result of an earlier call, which is overwritten; without one ``make(shape, slack=)`` gives memory.
     """
     group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
     blocks = -(-channels // BLOCK)
     depth = (outputs + -outputs % 4) * window.taps
     if out is None:
-        out = aligned((group, blocks * BLOCK * depth), slack=1 << 12)
+        out = make((group, blocks * BLOCK * depth), slack=1 << 12)
     own = (BLOCK * window.taps + BLOCK) * 4 + -(-window.taps // BLOCK) * BLOCK * PIXEL + 5 * LINE
     spare = aligned(parallel.threads() * own, np.uint8)
     weight = np.ascontiguousarray(weight)

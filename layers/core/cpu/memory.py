@@ -38,6 +38,15 @@ def scratch(size, slot=""):
     return kept[slot]
 
 
+def shared(shape, slack=0):
+    """As `aligned`, float32, in scratch memory: an array that lasts until the calling thread asks for another one.
+
+    For weights as a kernel needs them, which are made for one call.
+    """
+    size = math.prod(shape) * 4
+    return scratch(size + slack, "weights")[:size].view(np.float32).reshape(shape)
+
+
 def counters(count=8):
     """Return zeroed int64 counters, each at the start of a cache line of its own: [count, 8]."""
     return aligned((count, LINE // 8), np.int64, zero=True)

@@ -28,7 +28,6 @@ from layers.core.cpu.pool_ir import (
     largest2,
     largest3,
     largest_any,
-    rectify16,
     winners2,
     winners3,
     winners_any,
@@ -50,27 +49,14 @@ def average_pictures(numbers, source, source_picture, target, target_picture, bo
     _forward(average_cpu, numbers, source, source_picture, target, target_picture, box)
 
 
-def max_backward_pictures(numbers, source, source_picture, error, error_picture, image_error, image_error_picture,
-                          rectified=False):
-    """Write the gradient of MAX for the bottom, whose values are `source`.
-
-    With `rectified` the bottom was written by a ReLU (slope 0), through which the gradient goes as well: what would be
-    written is multiplied by 1 where the bottom is above 0, by 0 elsewhere, as the ReLU's own backward does.
-    """
-    _backward(max_backward_cpu, numbers, (source, source_picture), error, error_picture, image_error, image_error_picture,
-              (int(rectified),))
+def max_backward_pictures(numbers, source, source_picture, error, error_picture, image_error, image_error_picture):
+    """Write the gradient of MAX for the bottom, whose values are `source`."""
+    _backward(max_backward_cpu, numbers, (source, source_picture), error, error_picture, image_error, image_error_picture)
 
 
 def average_backward_pictures(numbers, error, error_picture, image_error, image_error_picture):
     """Write the gradient of AVE for the bottom."""
-    _backward(average_backward_cpu, numbers, (), error, error_picture, image_error, image_error_picture, ())
-
-
-def rectify_backward_pictures(source, source_picture, image_error, image_error_picture):
-    """Multiply a gradient by 1 where `source`, which a ReLU wrote, is above 0, and by 0 elsewhere."""
-    picture = source_picture
-    rows = picture.images * -(-picture.channels // BLOCK) * picture.height
-    parallel.run(rectify_cpu, rows, source, source_picture, image_error, image_error_picture, work=rows * picture.width * BLOCK)
+    _backward(average_backward_cpu, numbers, (), error, error_picture, image_error, image_error_picture)
 
 
 def _forward(kernel, numbers, source, source_picture, target, target_picture, box):
@@ -82,7 +68,7 @@ def _forward(kernel, numbers, source, source_picture, target, target_picture, bo
     parallel.run(kernel, rows, numbers, source, source_picture, target, target_picture, y0, y1, x0, x1, work=work)
 
 
-def _backward(kernel, numbers, source, error, error_picture, image_error, image_error_picture, options):
+def _backward(kernel, numbers, source, error, error_picture, image_error, image_error_picture):
     picture = image_error_picture
     planes = picture.images * -(-picture.channels // BLOCK)
     if planes * picture.height * picture.width == 0:
@@ -90,8 +76,8 @@ def _backward(kernel, numbers, source, error, error_picture, image_error, image_
     threads = parallel.threads()
     bands = max(1, min(-(-BANDS * threads // planes), picture.height // (2 * int(numbers[0]))))
     spare = scratch(threads * LINE, "pool")
-    parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, *options,
-                 address(spare), threads, work=planes * picture.height * picture.width * BLOCK)
+    parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, address(spare),
+                 threads, work=planes * picture.height * picture.width * BLOCK)
 
 
 @compiled
@@ -195,27 +181,8 @@ def touching(numbers, low, high, rows):
 
 
 @compiled
-def rectify_rows(data, data_row, error, error_row, rows, columns):
-    """Multiply rows of a gradient by 1 where the data are above 0, and by 0 elsewhere."""
-    for y in range(rows):
-        for x in range(columns):
-            rectify16(error + y * error_row + x * PIXEL, data + y * data_row + x * PIXEL)
-
-
-@compiled
-def rectify_cpu(first, last, source, source_picture, image_error, image_error_picture):
-    """Rows [first, last), counted over images and blocks of channels."""
-    height = source_picture.height
-    for index in range(first, last):
-        plane, y = index // height, index % height
-        rectify_rows(plane_of(source_picture, source, plane) + y * source_picture.row, 0,
-                     plane_of(image_error_picture, image_error, plane) + y * image_error_picture.row, 0, 1,
-                     source_picture.width)
-
-
-@compiled
 def max_backward_cpu(first, last, numbers, source, source_picture, error, error_picture, image_error, image_error_picture,
-                     bands, rectified, spare, threads):
+                     bands, spare, threads):
     """Bands [first, last) of the bottom's rows, counted over images and blocks of channels."""
     height, width, row = source_picture.height, source_picture.width, source_picture.row
     error_row = image_error_picture.row
@@ -231,7 +198,7 @@ def max_backward_cpu(first, last, numbers, source, source_picture, error, error_
         below = plane_of(image_error_picture, image_error, plane)
         above = plane_of(error_picture, error, plane)
         begin, end = touching(numbers, low, high, error_picture.height)
-        begun = finished = low  # rows that have been set, and rows that get nothing more
+        begun = low  # rows that have been set
         for y in range(begin, end):
             top, bottom = clipped(y * numbers[2] - numbers[4], numbers[0], height)
             from_row, to_row = max(top, low), min(bottom, high)
@@ -269,14 +236,8 @@ def max_backward_cpu(first, last, numbers, source, source_picture, error, error_
                     add_winners3(onto, one, places, number, error_row, rows, columns)
                 else:
                     add_winners_any(onto, one, places, number, error_row, to_row - from_row, columns)
-            if rectified:
-                done = max(finished, min((y + 1) * numbers[2] - numbers[4], to_row))
-                rectify_rows(data + finished * row, row, below + finished * error_row, error_row, done - finished, width)
-                finished = done
         for y in range(begun, high):
             zero(below + y * error_row, width * BLOCK)
-        if rectified:
-            rectify_rows(data + finished * row, row, below + finished * error_row, error_row, high - finished, width)
 
 
 @compiled

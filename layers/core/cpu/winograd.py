@@ -106,11 +106,11 @@ def tile_size(kernel):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(weight, turned=False, out=None, group=1):
+def prepare(weight, turned=False, out=None, group=1, make=aligned):
     """Return U of weights (M, C / group, k, k), k 3 or 7: [group][n n][panels of M][C rounded up to 4][ISA.columns].
 
     Panels and C are those of a group. `turned`: for the image's gradient, with M and C exchanged and the kernels rotated.
-    `out`: U of an earlier call, which is overwritten. Transformed in float64.
+    `out`: U of an earlier call, which is overwritten; without one ``make(shape, slack=)`` gives memory. Transformed in float64.
     """
     outputs, inputs, kernel = weight.shape[0] // group, *weight.shape[1:3]
     if turned:
@@ -118,7 +118,7 @@ def prepare(weight, turned=False, out=None, group=1):
     points = (tile_size(kernel) + kernel - 1) ** 2
     panels, rows = -(-outputs // COLUMNS), -(-inputs // 4) * 4
     if out is None:
-        out = aligned((group, points, panels, rows, COLUMNS), slack=1 << 16)
+        out = make((group, points, panels, rows, COLUMNS), slack=1 << 16)
     weight = np.ascontiguousarray(weight)
     spare = aligned(parallel.threads() * 64 * BLOCK)
     parallel.run(prepare_cpu, group * panels * rows, address(weight), outputs, inputs, kernel, int(turned), address(out), rows,

@@ -206,6 +206,32 @@ class TestLowMemory:
         assert np.array_equal(net.params["conv1_1"][0].diff, other.params["conv1_1"][0].diff)
         assert net.blobs["conv1_2"].data.any()
 
+    def test_training_gives_up_gradients_and_says_so(self):
+        net, other = (make(TRAIN, message=losing(padded_vgg(pad=2)), low_memory=low, keep=["pool1"]) for low in (True, False))
+        held = net.blobs["conv2_1"].diff
+        for _ in range(2):
+            for one in (net, other):
+                one.clear_param_diffs()
+                one.forward_backward()
+        for mine, theirs in zip(net.learnable_params, other.learnable_params, strict=True):
+            assert np.array_equal(mine.diff, theirs.diff)
+        assert np.array_equal(net.blobs["pool1"].diff, other.blobs["pool1"].diff) and other.blobs["pool1"].diff.any()
+        assert np.array_equal(held, other.blobs["conv2_1"].diff)
+        assert np.array_equal(net.blobs["loss"].diff, other.blobs["loss"].diff)
+        with pytest.raises(Error, match="given up.*keep"):
+            net.blobs["conv1_1"].diff  # noqa: B018
+        with pytest.raises(Error, match="given up.*keep"):
+            net.backward("conv1_1", "conv1_1")
+
+    def test_training_takes_less(self):
+        small, large = (make(TRAIN, message=losing(padded_vgg(pad=2)), low_memory=low) for low in (True, False))
+        for net in (small, large):
+            net.forward_backward()
+        taken = [sum(blob.memory(diff=True).nbytes for blob in net.blobs.values()) + sum(blocked.nbytes for blocked in net._spare)
+                 for net in (small, large)]
+        assert taken[0] < 0.7 * taken[1]
+        assert small.plan.memory().diff < 0.7 * large.plan.memory().diff
+
     def test_an_unknown_blob_to_keep_is_refused(self):
         with pytest.raises(UnknownName, match="no blob 'pool_1' to keep.*did you mean 'pool1'"):
             make(low_memory=True, keep=["pool_1"])
@@ -397,8 +423,8 @@ def test_an_interrupt_while_weights_are_transformed_leaves_no_half_made_ones(mon
     net.forward()
     kept = net.params["conv1_2"][0].data.copy()
 
-    def interrupted(weight, turned, old, group):
-        old[...] = 7
+    def interrupted(weight, turned, out, group):
+        out[...] = 7
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
