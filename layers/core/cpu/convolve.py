@@ -57,7 +57,7 @@ class Window:
 
     @functools.cached_property
     def numbers(self):
-        """The lengths of three axes, those that are missing added in front; int64: kernel d h w, stride d h w, ..., output d h w."""
+        """Of three axes, those that are missing added in front: kernel d h w, stride d h w, ..., output d h w; int64."""
         missing = 3 - len(self.image)
         each = [(one,) * missing + values for one, values in
                 ((1, self.kernel), (1, self.stride), (0, self.pad), (1, self.dilation), (1, self.output))]
