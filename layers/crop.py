@@ -56,12 +56,18 @@ class Crop(Layer):
         if shapes != self._made_for:
             offsets = self.offsets(*shapes)
             shape = self.top_shapes(shapes)[0]
-            self.rows = row_numbers(shapes[0], shape, offsets)
-            # The other way round, for backward: the top's row that each row of bottom 0 goes to, or -1.
-            self.targets = np.full(math.prod(shapes[0][:-1]), -1, np.int64)
-            self.targets[self.rows] = np.arange(self.rows.size)
+            self.rows, self._targets = row_numbers(shapes[0], shape, offsets), None
             self.first_column, self.shape, self._made_for = offsets[-1], shape, shapes
         top[0].reshape(self.shape)
+
+    @property
+    def targets(self):
+        """For backward: the top's row that each row of bottom 0 goes to, or -1."""
+        if self._targets is None:
+            targets = np.full(math.prod(self._made_for[0][:-1]), -1, np.int64)
+            targets[self.rows] = np.arange(self.rows.size)
+            self._targets = targets
+        return self._targets
 
     def forward(self, bottom, top):
         """Copy the rows."""
@@ -72,8 +78,9 @@ class Crop(Layer):
     def backward(self, top, propagate_down, bottom):
         """Put the gradient back to its place; bottom 1 gets none."""
         if propagate_down[0]:
-            parallel.run(crop_backward_cpu, self.targets.size, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1),
-                         self.targets, bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=bottom[0].count)
+            targets = self.targets
+            parallel.run(crop_backward_cpu, targets.size, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1), targets,
+                         bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=bottom[0].count)
         # A gradient that nobody touched is zero already and takes no memory.
         if propagate_down[1] and bottom[1].has_diff:
             bottom[1].diff.fill(0)

@@ -26,6 +26,7 @@ class Deconvolution(ConvolutionalLayer):
     """The transposed convolution over the last axes of the bottom; see the file's head."""
 
     slide = staticmethod(geometry.deconv_out)
+    of_a_size = (*ConvolutionalLayer.of_a_size, "_maybe_diagonal")
 
     def param_shapes(self, bottom_shapes):
         param = self.param.convolution_param

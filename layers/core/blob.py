@@ -11,6 +11,7 @@ as in Caffe.
 """
 
 import math
+import operator
 import sys
 
 import numpy as np
@@ -299,10 +300,13 @@ class Blob:
         shape = dims[0] if len(dims) == 1 and not isinstance(dims[0], (int, np.integer)) else dims
         if shape == self._shape:
             return
-        shape = self._whole(shape)
+        try:
+            shape = tuple(map(operator.index, shape))
+        except TypeError:
+            shape = self._whole(shape)
         if shape == self._shape:
             return
-        if any(d < 0 for d in shape):
+        if min(shape, default=0) < 0:
             raise Error(f"blob '{self.name}': shape {list(shape)} has a negative length")
         count = math.prod(shape)
         if count > LARGEST:

@@ -115,7 +115,9 @@ class Net:
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
         self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
-        self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
+        self._sources = [blob for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
+        self._sizes = None  # (their shapes, first and last layer) of the pass before
+        self._checked = set()  # those for which there was memory, which is kept
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
         self._borders = Borders() if border and phase == caffe_pb2.TEST and self.card is None else None
         self.weights_report = self.copy_from(weights) if weights else None
@@ -359,20 +361,27 @@ class Net:
         return loss
 
     def _check_memory(self, number, last):
-        """When sizes have changed: refuse what cannot be had, before it is taken."""
-        sizes = [blob.shape for layer_bottom, top in zip(self.bottom_vecs, self.top_vecs) if not layer_bottom for blob in top]
+        """When sizes have changed: give all blobs their shapes, and refuse what cannot be had before it is taken."""
+        sizes = tuple(blob.shape for blob in self._sources), number, last
         if sizes == self._sizes:
             return
+        # Now, not one by one: a Concat's bottoms are written where they are joined only if the whole has its shape.
         for i in range(number + 1, last + 1):
             if not self.bottom_vecs[i] or self.layers[i].foreign:
                 break  # its sizes are known when its turn comes
             self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
-        need, free = self.plan.memory().total - self._taken(), free_memory()
+        self._sizes = sizes
+        if sizes in self._checked:
+            return
+        need = self.plan.memory().total - self._taken()
+        free = free_memory() if need > 0 else None  # what is taken already need not be free
         if free is not None and need > free:
             self._sizes = None
             raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more, and {free / 2**30:.2f} GiB are free; make "
                         f"the input smaller, or use low_memory (--low-memory)\n{self.plan}")
-        self._sizes = sizes
+        if self._given_up:
+            self._checked.clear()  # the memory of larger images goes to others
+        self._checked.add(sizes)
 
     def _taken(self):
         """Return the bytes that blobs and parameters hold already."""

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from layers.core.convolutional import SIZES
 from layers.core.cpu import convolve, parallel, winograd
 from layers.core.layer import Layer
 from netspec import caffe_pb2
@@ -297,3 +298,25 @@ def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):
         layer.forward(bottom, top)
         assert top[0].data[0, 3, 4, 4] == pytest.approx(w[3].sum(), rel=1e-4, abs=1e-4)
     assert len(prepared) == 1
+
+
+def test_sizes_met_before_are_remembered_and_a_misfit_leaves_no_trace():
+    x, w = rng.randn(1, 16, 12, 9).astype("f4"), rng.randn(16, 16, 3, 3)
+    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w])
+    kernels = layer.kernels
+    for shape, misfit in (((2, 16, 9, 12), False), ((1, 17, 12, 9), True), ((2, 16, 9, 12), False), ((1, 16, 12, 9), False)):
+        bottom[0].reshape(shape)
+        if misfit:
+            with pytest.raises(Error, match="needs weights"):
+                layer.reshape(bottom, top)
+            continue
+        bottom[0].data[...] = np.resize(x, shape)
+        layer.reshape(bottom, top)
+        layer.forward(bottom, top)
+        other, _, expected = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [np.resize(x, shape)], params=[w])
+        assert top[0].shape == shape and np.array_equal(top[0].data, expected[0].data)
+    assert layer.kernels is kernels
+    for size in range(SIZES + 1):
+        bottom[0].reshape(1, 16, 20, 20 + size)
+        layer.reshape(bottom, top)
+    assert len(layer._met) == SIZES

@@ -100,15 +100,15 @@ class Blocked:
             self._memory = None  # before the new one is taken
             self._memory = aligned((size,), zero=True)
         self.array = self._memory[:size].reshape(images, blocks, high, wide, BLOCK)
-        if not fresh and border:
-            for edge in (slice(None, border), slice(-border, None)):
-                self.array[:, :, edge] = 0
-                self.array[:, :, :, edge] = 0
-        if not fresh and channels % BLOCK:
-            self.array[:, -1, :, :, channels % BLOCK :] = 0
         row, plane = wide * PIXEL, high * wide * PIXEL
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
-        self.address = address(self.array) + border * (row + PIXEL)
+        start = address(self._memory)
+        self.address = start + border * (row + PIXEL)
+        if not fresh and border:
+            parallel.run(zero_edges_cpu, images * blocks * high, start, high, wide, border,
+                         work=images * blocks * (high + wide) * BLOCK)
+        if not fresh and channels % BLOCK:
+            self.array[:, -1, :, :, channels % BLOCK :] = 0
 
     def __reduce__(self):
         """Copies have memory of their own: an address is nobody else's."""
@@ -184,6 +184,19 @@ def convert(owner, source, source_picture, target, target_picture):
     spare = aligned(parallel.threads() * own, np.uint8)
     parallel.run(convert_cpu, images * -(-channels // BLOCK) * bands, source, source_picture, target, target_picture,
                  address(spare), own, parallel.threads(), work=images * channels * height * width)
+
+
+@compiled
+def zero_edges_cpu(first, last, start, high, wide, border):
+    """Zero the `border` pixels around pictures, one behind the other from `start` on; rows [first, last), counted over all.
+
+    A picture is high x wide pixels with the border. With a row's right end goes the left one of the next: they lie side by side.
+    """
+    for index in range(first, last):
+        y = index % high
+        begin = index * wide if y < border or y >= high - border else index * wide + wide - border
+        end = (index + 1) * wide + (border if border <= y + 1 < high - border else 0)
+        zero(start + begin * PIXEL, (end - begin) * BLOCK)
 
 
 BAND = 4  # rows of an image that are converted at a time

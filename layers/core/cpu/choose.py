@@ -105,7 +105,10 @@ def choose(window, phase="forward", math="fast", test=True, single=True, blocks=
     blocks : bool
         Whether the plan has the image or the output in blocks of 16 channels.
     """
-    name = forced()
+    return _choose(window, phase, math, test, single, blocks, forced())
+
+
+def _choose(window, phase, math, test, single, blocks, name):
     if name is not None and CAN[name](window, phase, single):
         return Choice(name, "forced")
     if math == "caffe":
@@ -155,6 +158,18 @@ def few(window):
     return window.channels < LEAST and direct_blocked.fits(window, False)
 
 
+class _Choices(dict):
+    """Phase -> `Choice`, made when first asked for: in TEST most phases never are. Forced is what was so at first."""
+
+    def __init__(self, window, *rest):
+        super().__init__()
+        self._window, self._rest = window, (*rest, forced())
+
+    def __missing__(self, phase):
+        choice = self[phase] = _choose(self._window, phase, *self._rest)
+        return choice
+
+
 class Kernels:
     """The kernels of one convolution layer, with its weights as they need them.
 
@@ -170,7 +185,7 @@ class Kernels:
         """
         test = test and not low_memory
         self.window, self._keep = window, test
-        self.choice = {phase: choose(window, phase, math, test, single, blocks) for phase in ("forward", "image", "weight")}
+        self.choice = _Choices(window, math, test, single, blocks)
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared

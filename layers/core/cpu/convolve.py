@@ -54,9 +54,14 @@ class Window:
             missing = 3 - len(self.image)
             self.image3 = (1,) * missing + self.image
             self.rows, self.width = math.prod(self.output[:-1]), (self.output or (1,))[-1]
-            each = [(one,) * missing + values for one, values in
-                    ((1, self.kernel), (1, self.stride), (0, self.pad), (1, self.dilation), (1, self.output))]
-            self.numbers = np.array(each, np.int64).reshape(-1)  # kernel d h w, stride d h w, ..., output d h w
+
+    @functools.cached_property
+    def numbers(self):
+        """Of three axes, those that are missing added in front: kernel d h w, stride d h w, ..., output d h w; int64."""
+        missing = 3 - len(self.image)
+        each = [(one,) * missing + values for one, values in
+                ((1, self.kernel), (1, self.stride), (0, self.pad), (1, self.dilation), (1, self.output))]
+        return np.array(each, np.int64).reshape(-1)
 
     @functools.cached_property
     def pointwise(self):

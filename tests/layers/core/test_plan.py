@@ -12,6 +12,8 @@ from layers.core.cpu import choose
 from layers.core.net import Net
 from netspec import caffe_pb2, text
 from netspec.errors import Error, UnknownName
+from netspec.spec import NetSpec
+from netspec.spec import layers as L
 from tests.layers.core.nets import padded_vgg, unplan
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
@@ -448,6 +450,26 @@ def test_a_part_that_is_changed_in_place_later_changes_no_whole():
         net.forward(start="relu1", end="relu1")
     for name in ("one", "join"):
         assert np.allclose(one.blobs[name].data, other.blobs[name].data, rtol=1e-4, atol=1e-3), name
+
+
+def test_sizes_that_come_back_are_joined_in_their_place(monkeypatch):
+    n = NetSpec()
+    n.data = L.Input(input_param={"shape": {"dim": [1, 16, 20, 24]}})
+    for name in ("a", "b"):
+        n[name] = L.Convolution(n.data, num_output=16, kernel_size=3, pad=1, weight_filler={"type": "msra"})
+    n.both = L.Concat(n.a, n.b)
+    n.out = L.Convolution(n.both, num_output=16, kernel_size=1, weight_filler={"type": "msra"})
+    net = Net(n.to_proto(), caffe_pb2.TEST, seed=1)
+    looked = []
+    monkeypatch.setattr(core_net, "free_memory", lambda: looked.append(1))
+    for size, back in (((20, 24), False), ((19, 9), False), ((40, 50), False), ((20, 24), True), ((40, 50), True)):
+        net.blobs["data"].reshape(1, 16, *size)
+        net.blobs["data"].data[...] = np.arange(16 * size[0] * size[1]).reshape(1, 16, *size) % 7
+        looked.clear()
+        net.forward()
+        whole = net.blobs["both"].memory().blocked
+        assert all(whole.holds(net.blobs[name].memory().blocked) for name in ("a", "b")), size
+        assert not (back and looked), size  # the memory was found when the size was first met, and kept
 
 
 def test_low_memory_keeps_what_is_written_once():

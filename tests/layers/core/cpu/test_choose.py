@@ -77,7 +77,7 @@ def test_each_kernel_computes_the_same(name):
     error, bias = rng.standard_normal((2, 33, 17, 17)), rng.standard_normal(33)
     image, weight, error, bias = (array.astype(np.float32) for array in (image, weight, error, bias))
     kernels = choose.Kernels(made)
-    kernels.choice = dict.fromkeys(kernels.choice, Choice(name, "forced"))
+    kernels.choice = dict.fromkeys(("forward", "image", "weight"), Choice(name, "forced"))
     out, below, gradient = np.empty_like(error), np.empty_like(image), np.zeros_like(weight)
     kernels.forward(image, blob(weight), bias, out)
     kernels.image_gradient(error, blob(weight), None, below)
