@@ -111,7 +111,7 @@ class Memory:
     def place(self, shape):
         """Return the `Place` of the values as they lie, for reading; `shape` is (N, C, H, W)."""
         if self.in_blocks(shape):
-            return Place(self.blocked.address, self.blocked.picture)
+            return self.blocked.place
         return Place(address(self.peek()), picture_of(shape))
 
     def write(self, shape, blocks):
@@ -124,7 +124,7 @@ class Memory:
                 self.blocked = fitting(shape, self.spare)
             else:
                 self.blocked.reshape(shape)
-            return Place(self.blocked.address, self.blocked.picture)
+            return self.blocked.place
         self.blocked = None  # before `peek`, which would move the old values
         array = self.peek()
         self.seen = False
@@ -143,8 +143,9 @@ class Memory:
             return None
         self.border = self._fingerprint = self.array = None
         self.lost = False
-        self.blocked = memory.blocked.part(channel, shape[1])
-        return Place(self.blocked.address, self.blocked.picture)
+        if not memory.blocked.has_part(self.blocked, channel, shape[1]):
+            self.blocked = memory.blocked.part(channel, shape[1])
+        return self.blocked.place
 
     def leave(self):
         """Move values that lie within another's memory to memory of their own."""

@@ -57,7 +57,7 @@ class ConvolutionalLayer(Layer):
         super().setup(bottom, top)
 
     def reshape(self, bottom, top):
-        if all(b.shape == self._shape for b in bottom):
+        if bottom[0].shape == self._shape and (len(bottom) == 1 or all(b.shape == self._shape for b in bottom)):
             for blob in top:
                 blob.reshape(self._top_shape)
             return

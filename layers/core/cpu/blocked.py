@@ -73,6 +73,8 @@ class Blocked:
     picture : Picture
     address : int
         Of pixel (0, 0) of the first block.
+    place : Place
+        Both.
     kept : object
         What somebody wrote down about the values; nothing here reads it. None after `reshape`.
     whole : Blocked or None
@@ -110,6 +112,7 @@ class Blocked:
         row, plane = wide * PIXEL, high * wide * PIXEL
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
         self.address = address(self.array) + border * (row + PIXEL)
+        self.place = Place(self.address, self.picture)
 
     def __reduce__(self):
         """Copies have memory of their own: an address is nobody else's."""
@@ -125,11 +128,13 @@ class Blocked:
         made.array = self.array[:, channel // BLOCK : -(-(channel + channels) // BLOCK)]
         made.picture = self.picture._replace(channels=channels)
         made.address = self.address + channel // BLOCK * self.picture.plane
+        made.place = Place(made.address, made.picture)
+        made._part_of = channel, channels, self.place
         return made
 
-    def holds(self, part):
-        """Whether `part` is one of this, as it lies now."""
-        return part.whole is self and np.shares_memory(part.array, self.array) and part.picture.plane == self.picture.plane
+    def has_part(self, part, channel, channels):
+        """Whether `part` is what `part` would return now."""
+        return part is not None and part.whole is self and part._part_of == (channel, channels, self.place)
 
     @property
     def nbytes(self):

@@ -28,9 +28,10 @@ from layers.core.cpu import (
     direct_blocked,
     direct_image_gradient,
     direct_weight_gradient,
+    parallel,
     winograd,
 )
-from layers.core.cpu.blocked import Blocked, Place, convert, place
+from layers.core.cpu.blocked import Blocked, convert, place
 from layers.core.cpu.isa import BLOCK
 from netspec.errors import UnknownName, nearest
 
@@ -183,6 +184,7 @@ class Kernels:
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared
+        self._forward = None, None  # what the last forward was made of, and itself
 
     def takes_places(self, phase):
         """Whether images may lie in either layout: then the `*_places` methods are to be called."""
@@ -203,8 +205,8 @@ class Kernels:
         name, window = self.choice["forward"].name, window or self.window
         if name == "winograd":
             prepared = self._prepare("winograd", weight, lambda old: winograd.prepare(weight.peek(), False, old, window.group))
-            winograd.forward_pictures(*source, prepared, window.kernel[0], window.pad, *target, bias, relu, pooled, box,
-                                      window.group)
+            self._run(prepared, bias, (window, source, target, relu, pooled, box), lambda: winograd.Forward(
+                *source, window.kernel[0], window.pad, *target, relu, pooled, box, window.group))
             return
         kernel = direct_blocked if name == "blocked" else depthwise_blocked
         planes = name == "blocked" and few(window)
@@ -217,9 +219,21 @@ class Kernels:
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
             kept = Blocked(source.picture[:4])
             convert(None, *source, kept.address, kept.picture)
-            source = Place(kept.address, kept.picture)
+            source = kept.place
         prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
-        kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
+        self._run(prepared, bias, (window, source, target, relu, None, box),
+                  lambda: kernel.Forward(window, *source, *target, relu, box))
+
+    def _run(self, prepared, bias, given, make):
+        """Compute forward; what ``make()`` returns is kept and used again while all that it was made of is the same."""
+        given = (*given, bias is None, parallel.threads())
+        # Out of its place while it runs: it cannot be run by two at once, nor after an interrupt.
+        (before, forward), self._forward = self._forward, (None, None)
+        if before != given:
+            forward = make()
+        forward.run(prepared, bias)
+        if self._keep:
+            self._forward = given, forward
 
     def image_gradient_places(self, error, weight, image):
         """Write the gradient for the image to the Place `image`."""

@@ -273,7 +273,8 @@ class TestJoinedBlobs:
                 net.blobs["data"].data[...] = np.random.default_rng(2).standard_normal(net.blobs["data"].shape)
                 net.forward()
             whole = one.blobs["join"].memory().blocked
-            assert all(whole.holds(one.blobs[name].memory().blocked) for name in ("one", "three"))
+            assert all(whole.has_part(blob.memory().blocked, blob.within[1], blob.shape[1])
+                       for blob in (one.blobs["one"], one.blobs["three"]))
             assert np.allclose(one.blobs["score"].data, other.blobs["score"].data, rtol=1e-4, atol=1e-5)
         self.same(one, other)
         one.forward()
