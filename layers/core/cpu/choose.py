@@ -184,7 +184,7 @@ class Kernels:
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared
-        self._forward = None, None  # what the last forward was made of, and itself
+        self._ready = {}  # what the last forward was made of, and itself
 
     def takes_places(self, phase):
         """Whether images may lie in either layout: then the `*_places` methods are to be called."""
@@ -227,13 +227,13 @@ class Kernels:
     def _run(self, prepared, bias, given, make):
         """Compute forward; what ``make()`` returns is kept and used again while all that it was made of is the same."""
         given = (*given, bias is None, parallel.threads())
-        # Out of its place while it runs: it cannot be run by two at once, nor after an interrupt.
-        (before, forward), self._forward = self._forward, (None, None)
+        # Out of the dict while it runs: no two run it at once.
+        before, forward = self._ready.pop("forward", (None, None))
         if before != given:
             forward = make()
         forward.run(prepared, bias)
         if self._keep:
-            self._forward = given, forward
+            self._ready["forward"] = given, forward
 
     def image_gradient_places(self, error, weight, image):
         """Write the gradient for the image to the Place `image`."""

@@ -278,7 +278,8 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     wanted = 4 * threads if threads > 1 else 1
     products = target.images * group * across
     if products * -(-height // rows) < wanted and not (taps == 1 and panels >= wanted):
-        rows = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        least = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        rows = _balanced(height, least, min(rows, -(-height * products // (2 * threads))), products, threads)
         if products * -(-height // rows) * panels < threads:
             rows = max(1, height * products * panels // threads)
     down = -(-height // rows)
@@ -353,6 +354,17 @@ def _seeing(first, last, kernel, stride, pad, dilation, size):
     low = -(-(pad - (kernel - 1) * dilation) // stride)
     high = (size - 1 + pad) // stride + 1
     return max(first, low), min(last, high)
+
+
+def _balanced(height, least, most, products, threads):
+    """Return how many rows, `least` to `most`, a strip has if threads that take strips in turn are to end together."""
+    def slowest(rows):
+        strips = -(-height // rows)
+        turns = -(-strips * products // threads)
+        short = strips * rows - height if strips * products % threads == 1 else 0  # the last strip, of the first thread
+        return turns * rows - short
+
+    return min(range(least, max(least, most) + 1), key=slowest)
 
 
 def _covering(run):
