@@ -320,9 +320,12 @@ class Net:
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or debug
         self.plan.join(first, last, bool(watched))
         for number in range(first, last + 1):
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            weighted = any(layer.loss_weights)
+            if number in done and not (weighted or self._given_up):
+                continue  # nobody looks, and the shapes are known
             for hook in self._hooks["before_forward"]:
                 hook(number)
-            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             try:
                 if self._given_up:
                     for blob in top:
@@ -331,7 +334,6 @@ class Net:
                 if bottom and not checked:
                     self._check_memory(number, last)
                     checked = True
-                weighted = any(layer.loss_weights)
                 if weighted:
                     self._seed_loss_diffs(layer, top)
                 if number not in done:

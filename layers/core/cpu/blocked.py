@@ -16,7 +16,7 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.memory import address, aligned
+from layers.core.cpu.memory import address, aligned, scratch_at
 from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
 
 PIXEL = BLOCK * 4  # bytes of a pixel of a block
@@ -175,9 +175,9 @@ def convert(owner, source, source_picture, target, target_picture):
         return
     bands = -(-height // BAND)
     own = BAND * RUN * PIXEL + 2 * BLOCK * PIXEL
-    spare = aligned(parallel.threads() * own, np.uint8)
+    memory, spare = scratch_at(parallel.threads() * own, "convert")
     parallel.run(convert_cpu, images * -(-channels // BLOCK) * bands, source, source_picture, target, target_picture,
-                 address(spare), own, parallel.threads(), work=images * channels * height * width)
+                 spare, own, parallel.threads(), work=images * channels * height * width)
 
 
 BAND = 4  # rows of an image that are converted at a time

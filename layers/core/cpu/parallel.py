@@ -251,11 +251,10 @@ def _run(kernel, count, args, work):
         kernel(0, count, *args)
         return
     pool = _pool or _workers()
-    edges = [count * i // parts for i in range(parts + 1)]
-    job = _Job(kernel, args, list(zip(edges[1:], edges[2:])))
+    job = _Job(kernel, args, [(count * i // parts, count * (i + 1) // parts) for i in range(1, parts)])
     try:
         pool.post(job)
-        kernel(0, edges[1], *args)
+        kernel(0, count // parts, *args)
         while (part := job.taken(-1)) is not None:
             # What no worker has begun is done here: workers may be late, or at work for others.
             kernel(*part, *args)
