@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from caffe import mode
 from layers.core import catalogue, net
 from layers.core.blob import Blob
 from netspec import hdf5
@@ -35,6 +36,7 @@ class Net(net.Net):
             raise TypeError(f"Net takes a prototxt, weights, a phase, a level and stages; {given} is left over")
         if isinstance(network_file, bytes):
             network_file = os.fsdecode(network_file)
+        options.setdefault("device", mode.device())
         super().__init__(network_file, phase, level, stages or (), weights, **options)
 
     @property

@@ -7,6 +7,7 @@ x = 0 is negative_slope * dy. NaN stays NaN, and gets no gradient. Source: Caffe
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layout import together
 from layers.core.neuron import Neuron
 
@@ -43,6 +44,18 @@ class ReLU(Neuron):
             parallel.run(relu_backward_cpu, dx.size, x, dy, dx, top[0] is bottom[0], self.slope, self.dtype.type(0),
                          self.dtype.type(1))
 
+    def forward_cuda(self, bottom, top):
+        """Rectify."""
+        x, y = bottom[0].on(self.card), top[0].write_on(self.card)
+        self.card.run(relu_cuda, top[0].count, x, y, self.slope, 0)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Pass the gradient where x > 0."""
+        if propagate_down[0]:
+            x, dy = bottom[0].on(self.card), top[0].on(self.card, diff=True)
+            dx = bottom[0].write_on(self.card, diff=True)
+            self.card.run(relu_backward_cuda, bottom[0].count, x, dy, dx, self.slope, 0, 1)
+
 
 @cached
 def relu_at(x, slope, zero):
@@ -78,3 +91,17 @@ def relu_backward_cpu(first, last, x, dy, dx, in_place, slope, zero, one):
     else:
         for i in range(x.size):
             dx[i] = dy[i] * relu_slope_at(x[i], slope, zero, one)
+
+
+@kernel("float*, float*, float, float, int")
+def relu_cuda(x, y, slope, zero, count):
+    """All elements of forward."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = relu_at(x[i], slope, zero)
+
+
+@kernel("float*, float*, float*, float, float, float, int")
+def relu_backward_cuda(x, dy, dx, slope, zero, one, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = dy[i] * relu_slope_at(x[i], slope, zero, one)

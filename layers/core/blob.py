@@ -4,6 +4,10 @@ Inside, a blob's values lie in one of two layouts: Caffe's NCHW, or blocks of 16
 vector kernels like better. Whoever touches `data` or `diff` finds NCHW: the values are then moved there, and stay there until
 a layer writes the whole blob anew. A blob that somebody looked at since it was written, or holds a view of, is written as
 NCHW, so that old views show new values, as in Caffe.
+
+In a net on a card (`layers.core.cuda`) they lie there, too, as NCHW: each `Memory` knows on which side they are valid, and
+brings them over when they are asked for. A view that somebody holds shows what the card wrote when `data` is asked for again,
+as in Caffe.
 """
 
 import math
@@ -32,9 +36,14 @@ class Memory:
         Whether somebody was given the array since the values were last written as a whole (`write`).
     border : layers.core.border.Border or None
         What is known of the values outside of the part that depends on the image; None as soon as they may have changed.
+    part : layers.core.cuda.arena.Part or None
+        The values on a card.
+    on_host, on_card : bool
+        Where they are valid.
     """
 
-    __slots__ = ("array", "blocked", "capacity", "dtype", "seen", "border", "lost", "spare", "_fingerprint")
+    __slots__ = ("array", "blocked", "capacity", "card", "dtype", "seen", "border", "lost", "on_card", "on_host", "part", "spare",
+                 "_fingerprint")
 
     def __init__(self, capacity, dtype):
         self.capacity = capacity
@@ -42,10 +51,12 @@ class Memory:
         self.array = self.blocked = self.border = self._fingerprint = None
         self.seen = self.lost = False
         self.spare = []
+        self.card = self.part = None
+        self.on_host, self.on_card = True, False
 
     @property
     def nbytes(self):
-        """Bytes of memory taken."""
+        """Bytes of the host's memory taken."""
         return (0 if self.array is None else self.array.nbytes) + (0 if self.blocked is None else self.blocked.nbytes)
 
     def give_up(self, spare):
@@ -64,13 +75,15 @@ class Memory:
     @property
     def taken(self):
         """Whether memory was taken: if not, all values are zero."""
-        return self.array is not None or self.blocked is not None
+        return self.array is not None or self.blocked is not None or self.part is not None
 
     def take(self):
         """Return the array, for whoever wants it; values in blocks are moved there."""
         self.seen = True
         self.border = self._fingerprint = None
-        return self.peek()
+        array = self.peek()
+        self.on_card = False
+        return array
 
     def peek(self):
         """Return the array for reading only: it does not count as seen."""
@@ -88,6 +101,9 @@ class Memory:
                 self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
             self.array = array  # before the blocks go: an interrupt loses nothing
             self.blocked = None
+        if not self.on_host:
+            self.card.download(self.array, self.part.span)
+            self.on_host = True
         return self.array
 
     def in_blocks(self, shape):
@@ -105,6 +121,7 @@ class Memory:
     def changed(self):
         """Forget what is known of the values: somebody changes them in place, in the layout that they have."""
         self.border = self._fingerprint = None
+        self.on_card = False
         if self.blocked is not None:
             self.blocked.kept = None
 
@@ -117,7 +134,8 @@ class Memory:
     def write(self, shape, blocks):
         """Return the `Place` to write all values to; in blocks if `blocks` and nobody can tell the difference."""
         self.border = self._fingerprint = None
-        self.lost = False
+        self.lost = self.on_card = False
+        self.on_host = True
         if blocks and self.may_be_blocked:
             self.array = None
             if self.blocked is None or self.blocked.whole is not None:
@@ -156,6 +174,36 @@ class Memory:
     def may_be_blocked(self):
         """Whether values may be written in blocks and nobody can tell."""
         return self.dtype == np.float32 and not self.seen and not self.held
+
+    # --- on a card --------------------------------------------------------------------------------------------------
+
+    def span(self, card, read=True, write=False):
+        """Return the values' `Span` on `card`; they are brought there to be `read`, and valid nowhere else after a `write`."""
+        if self.dtype != np.float32:
+            raise Error(f"values of {np.dtype(self.dtype)} on a card: cards compute in float32")
+        if self.part is None or self.card is not card:
+            if self.part is not None:
+                self.peek()
+            self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
+        # Whoever holds a view may have written since; the card is told each time.
+        if read and self.on_host and (not self.on_card or self.held):
+            if self.array is None and self.blocked is None:
+                card.clear(self.part.span)
+            else:
+                card.upload(self.part.span, self.peek())
+        self.on_card = True
+        if write:
+            self.on_host = self.seen = False
+            self.blocked = self.border = self._fingerprint = None
+        return self.part.span
+
+    def clear_on_card(self):
+        """Set all values to zero where they are: on the card if they are valid there. Return whether that was done."""
+        if self.part is None or not self.on_card:
+            return False
+        self.card.clear(self.part.span)
+        self.on_host = False
+        return True
 
     def set_border(self, border):
         """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""
@@ -325,6 +373,18 @@ class Blob:
             if place is not None:
                 return place
         return self.memory(diff).write(self._shape, self.diff_blocks if diff else self.blocks)
+
+    def on(self, card, diff=False):
+        """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""
+        return self.memory(diff).span(card)
+
+    def write_on(self, card, diff=False):
+        """The same for a kernel that writes every value."""
+        return self.memory(diff).span(card, read=False, write=True)
+
+    def change_on(self, card, diff=False):
+        """The same for a kernel that reads and writes, or writes some values only."""
+        return self.memory(diff).span(card, write=True)
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""

@@ -41,6 +41,7 @@ class Layer:
     shares = False  # tops are the bottom's memory: nothing is read or written
     changes = True  # the values, where it works in place
     keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
+    card = None  # `layers.core.cuda.card.Card` where the layer computes; None is the CPU. Set by the net
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -122,6 +123,18 @@ class Layer:
     def forward(self, bottom, top):
         """Compute the tops' data."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def has_cuda(self):
+        """Whether the layer can compute on a card, as its parameters are; by default if the type has `forward_cuda`."""
+        return type(self).forward_cuda is not Layer.forward_cuda
+
+    def forward_cuda(self, bottom, top):
+        """Compute the tops' data on `self.card`."""
+        raise NotImplementedError(f"{type(self).__name__}.forward_cuda")
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """As `backward`, on `self.card`."""
+        raise NotImplementedError(f"{type(self).__name__}.backward_cuda")
 
     def can_fuse(self, pool):
         """Whether `forward_fused` can rectify, and pool as the layer `pool` does unless that is None."""

@@ -11,6 +11,7 @@ from google.protobuf import message as protobuf_message
 from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
+from layers.core.cuda import card as cards
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
@@ -51,6 +52,9 @@ class Net:
         error. Slower.
     keep : sequence of str, optional
         Blobs that stay, with `low_memory`; the inputs and outputs always do.
+    device : str or int, optional
+        Where the net computes: "cpu", or an NVIDIA card, "gpu:0" or its number; the environment's DEEPJET_DEVICE, or "cpu", when
+        not given. Layers that have no kernels for cards compute on the CPU between the others.
 
     Attributes
     ----------
@@ -67,7 +71,7 @@ class Net:
     """
 
     def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
-                 source="", math=None, border=True, low_memory=False, keep=()):
+                 source="", math=None, border=True, low_memory=False, keep=(), device=None):
         math = math or os.environ.get("DEEPJET_MATH", "fast")
         if math not in MATH:
             raise Error(f"math is '{math}'; it must be one of {', '.join(MATH)}")
@@ -88,6 +92,9 @@ class Net:
         self.phase = phase
         self.math, self.low_memory = math, low_memory
         self.dtype = np.dtype(dtype)
+        self.card = cards.find(os.environ.get("DEEPJET_DEVICE") if device is None else device)
+        if self.card is not None and self.dtype != np.float32:
+            raise Error(f"a net of {self.dtype} on {self.card}: cards compute in float32; leave the dtype or the device away")
         self.seed = rng.next_seed() if seed is None or seed < 0 else int(seed)
         filtered = graph.filter_net(param, param.state, self._places)
         for warning in graph.check(filtered, self._places):
@@ -108,7 +115,7 @@ class Net:
         self._spare = []  # Blocked images that nobody needs at the moment
         self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
-        self._borders = Borders() if border and phase == caffe_pb2.TEST else None
+        self._borders = Borders() if border and phase == caffe_pb2.TEST and self.card is None else None
         self.weights_report = self.copy_from(weights) if weights else None
 
     # --- making ------------------------------------------------------------------------------------------------
@@ -140,6 +147,7 @@ class Net:
                 raise type(error)(f"{error}{self._place(param.name)}") from error.__cause__
             layer.prototxt = self.source
             layer.math, layer.low_memory = self.math, self.low_memory
+            layer.card = self.card if self.card is not None and layer.has_cuda() else None
             bottom, bottom_need, needs = [], [], False
             for i, name in enumerate(param.bottom):
                 bottom.append(self.blobs[name])
@@ -346,7 +354,7 @@ class Net:
             if weighted:
                 for blob, weight in zip(top, layer.loss_weights):
                     if weight:
-                        loss += weight * float(blob.data.sum(dtype=np.float64))
+                        loss += weight * float(blob.peek().sum(dtype=np.float64))
             if debug:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
@@ -398,8 +406,10 @@ class Net:
         if border is None:
             if done:
                 layer.forward_fused(bottom, top, rectify is not None, pooled)
-            else:
+            elif layer.card is None:
                 layer.forward(bottom, top)
+            else:
+                layer.forward_cuda(bottom, top)
             return done
         borders = [(top[0], border)]
         if pool is not None:
@@ -442,7 +452,8 @@ class Net:
             if self.layer_need_backward[number]:
                 layer, bottom = self.layers[number], self.bottom_vecs[number]
                 try:
-                    layer.backward(self.top_vecs[number], self.bottom_need_backward[number], bottom)
+                    backward = layer.backward if layer.card is None else layer.backward_cuda
+                    backward(self.top_vecs[number], self.bottom_need_backward[number], bottom)
                 except Exception as error:
                     self._blame(layer, bottom, error, self.current_sample)
                 if self.param.debug_info:
@@ -495,7 +506,7 @@ class Net:
     def clear_param_diffs(self):
         """Set the gradients of all parameters to zero; memory that was never touched stays untaken."""
         for blob in self.learnable_params:
-            if blob.has_diff:
+            if blob.has_diff and not blob.memory(diff=True).clear_on_card():
                 blob.diff.fill(0)
 
     def _number(self, name, default):

@@ -64,7 +64,7 @@ class Plan:
         self.net = net
         self.fusions = self._find_fusions()
         self.blocks, self.diff_blocks = set(), set()
-        if net.dtype == np.float32:
+        if net.dtype == np.float32 and net.card is None:
             self._choose_layouts()
         self._joins = [] if net.low_memory else self._find_joins()
         self._joined = None
@@ -203,7 +203,7 @@ class Plan:
         return images * -(-channels // BLOCK) * BLOCK * (height + 2 * BORDER) * (width + 2 * BORDER) * 4
 
     def rows(self):
-        """Return one row for each step: (number, layers, types, kernel and why, tops, layout, MACs, bytes of the tops)."""
+        """Return one row for each step: (number, layers, kernel and why, tops, layout, MACs, bytes of the tops)."""
         net, rows, done = self.net, [], set()
         for number, layer in enumerate(net.layers):
             if number in done:
@@ -217,7 +217,7 @@ class Plan:
             layout = "shared" if layer.shares else "in place" if not new else "NCHW16c" if all(
                 blob.name in self.blocks for blob in new) else "NCHW"
             macs = layer.macs([b.shape for b in bottom], [b.shape for b in net.top_vecs[number]])
-            rows.append((number, [net.layer_names[n] for n in numbers], [net.layers[n].type for n in numbers], layer.kernel(),
+            rows.append((number, [net.layer_names[n] for n in numbers], layer.kernel(),
                          [(blob.name, blob.shape) for blob in tops], layout, macs, sum(self._bytes(blob) for blob in new)))
         return rows
 
@@ -233,7 +233,7 @@ class Plan:
         lines = [f"plan of '{self.net.name}' ({caffe_pb2.Phase.Name(self.net.phase)}, {ISA.name}, {parallel.threads()} threads, "
                  f"math {self.net.math})",
                  f"{'step':>4}  {'layers':28} {'kernel, and why':58} {'layout':8} {'MACs':>8} {'MiB':>7}  tops"]
-        for number, names, _, (kernel, why), tops, layout, macs, size in self.rows():
+        for number, names, (kernel, why), tops, layout, macs, size in self.rows():
             shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in tops)
             lines.append(f"{number:4}  {' + '.join(names):28} {f'{kernel}: {why}' if why else kernel:58} {layout:8} "
                          f"{_short(macs):>8} {size / 2**20:7.1f}  {shapes}")

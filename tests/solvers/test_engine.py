@@ -16,6 +16,19 @@ def threads_as_before():
     parallel.set_threads(before)
 
 
+@pytest.fixture
+def made(monkeypatch):
+    """The nets that the test makes, in order."""
+    nets_made, make = [], Net.__init__
+
+    def init(self, *arguments, **keywords):
+        make(self, *arguments, **keywords)
+        nets_made.append(self)
+
+    monkeypatch.setattr(Net, "__init__", init)
+    return nets_made
+
+
 @pytest.mark.parametrize("door", [run, score, infer, compare], ids=lambda door: door.__name__)
 def test_help_names_them(door, capsys):
     with pytest.raises(SystemExit):
@@ -25,19 +38,11 @@ def test_help_names_them(door, capsys):
     assert ("--low-memory" in text) == (door in (run, infer))  # the others read blobs that no layer reads any more
 
 
-def test_training_uses_them(tmp_path, monkeypatch):
+def test_training_uses_them(tmp_path, monkeypatch, made):
     monkeypatch.chdir(tmp_path)
     small.write(tmp_path)
-    made = []
-    make = Net.__init__
-
-    def init(self, *arguments, **keywords):
-        make(self, *arguments, **keywords)
-        made.append(self.math)
-
-    monkeypatch.setattr(Net, "__init__", init)
     assert run_door(run.main, ["solver.prototxt", "--iterations", "1", "--math", "strict", "--threads", "1"]) == 0
-    assert set(made) == {"strict"} and parallel.threads() == 1
+    assert {net.math for net in made} == {"strict"} and parallel.threads() == 1
     with pytest.raises(SystemExit):
         run.main(["solver.prototxt", "--math", "quick"])
 
@@ -49,18 +54,10 @@ def test_nets_that_score_infer_and_compare_take_them(tmp_path, monkeypatch):
     assert nets.open_net(message, "x", math="strict").math == "strict"
 
 
-def test_training_prints_its_plan_and_keeps_no_transformed_weights(tmp_path, monkeypatch, capsys):
+def test_training_prints_its_plan_and_keeps_no_transformed_weights(tmp_path, monkeypatch, capsys, made):
     monkeypatch.chdir(tmp_path)
     small.write(tmp_path)
-    made = []
-    make = Net.__init__
-
-    def init(self, *arguments, **keywords):
-        make(self, *arguments, **keywords)
-        made.append((self.low_memory, self._borders))
-
-    monkeypatch.setattr(Net, "__init__", init)
     assert run_door(run.main, ["solver.prototxt", "--iterations", "1", "--plan", "--low-memory", "--no-border"]) == 0
     err = capsys.readouterr().err
     assert "plan of" in err and "NCHW" in err and "memory: " in err and "parameters" in err
-    assert set(made) == {(True, None)}
+    assert {(net.low_memory, net._borders) for net in made} == {(True, None)}

@@ -31,7 +31,7 @@ from layers.core.cpu import (
     parallel,
     winograd,
 )
-from layers.core.cpu.blocked import Blocked, convert, place
+from layers.core.cpu.blocked import convert, in_blocks, place
 from layers.core.cpu.isa import BLOCK
 from netspec.errors import UnknownName, nearest
 
@@ -51,16 +51,13 @@ class Choice(NamedTuple):
 # What each kernel can compute: of a window, a phase and whether the arrays are float32.
 CAN = {
     "winograd": lambda window, phase, single: (
-        single and window.simple and window.unit_stride and set(window.dilation) == {1} and _whole_blocks(window)
+        single and window.simple and window.unit_stride and set(window.dilation) == {1} and window.whole_blocks
         and (window.kernel == (3, 3) or window.kernel == (7, 7) and phase != "weight")),
-    "depthwise": lambda window, phase, single: (
-        window.group == window.channels == window.outputs and depthwise.fits(window)),
-    "blocked": lambda window, phase, single: (
-        single and _two_axes(window) and (
-            direct_image_gradient.fits(window) if phase == "image" else direct_weight_gradient.fits(window) if phase == "weight"
-            else few(window) or direct_blocked.fits(window, True))),
-    "depthwise blocked": lambda window, phase, single: (
-        single and phase == "forward" and _two_axes(window) and depthwise_blocked.fits(window)),
+    "depthwise": lambda window, phase, single: window.depthwise and depthwise.fits(window),
+    "blocked": lambda window, phase, single: single and (
+        direct_image_gradient.fits(window) if phase == "image" else direct_weight_gradient.fits(window) if phase == "weight"
+        else few(window) or direct_blocked.fits(window, True)),
+    "depthwise blocked": lambda window, phase, single: single and phase == "forward" and depthwise_blocked.fits(window),
     "gemm": lambda window, phase, single: single and window.simple and window.pointwise,
     "direct": lambda window, phase, single: single and window.simple,
     "plain": lambda window, phase, single: True,
@@ -115,7 +112,7 @@ def choose(window, phase="forward", math="fast", test=True, single=True, blocks=
         return Choice("plain", "im2col and BLAS, as Caffe")
     if not window.simple:
         return Choice("plain", "more than three spatial axes, or force_nd_im2col")
-    if window.group == window.channels == window.outputs and depthwise.fits(window):
+    if window.depthwise and depthwise.fits(window):
         if blocks and CAN["depthwise blocked"](window, phase, single):
             return Choice("depthwise blocked", "each channel has its own kernel")
         return Choice("depthwise", "each channel has its own kernel")
@@ -144,7 +141,7 @@ def _not_winograd(window, phase, math, test):
     channels, outputs = window.channels // window.group, window.outputs // window.group
     if min(channels, outputs) < LEAST:
         return f"{min(channels, outputs)} channels are few"
-    if not _whole_blocks(window):
+    if not window.whole_blocks:
         return f"groups of {channels} channels and {outputs} outputs, which are no multiples of {BLOCK}"
     if min(window.output) < TILES or phase == "image" and min(window.image) < TILES:
         return "few pixels"
@@ -155,15 +152,7 @@ def _not_winograd(window, phase, math, test):
 
 def few(window):
     """Whether images have so few channels that NCHW serves the blocked kernels better than blocks of 16."""
-    return window.channels < LEAST and _two_axes(window) and direct_blocked.fits(window, False)
-
-
-def _whole_blocks(window):
-    return window.group == 1 or window.channels // window.group % BLOCK == window.outputs // window.group % BLOCK == 0
-
-
-def _two_axes(window):
-    return window.simple and len(window.image) == 2
+    return window.channels < LEAST and direct_blocked.fits(window, False)
 
 
 class Kernels:
@@ -217,8 +206,7 @@ class Kernels:
             source = place(kept)
         elif not planes and not source.picture.blocked:
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
-            kept = Blocked(source.picture[:4])
-            convert(None, *source, kept.address, kept.picture)
+            kept = in_blocks(*source)
             source = kept.place
         prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
         self._run(prepared, bias, (window, source, target, relu, None, box),

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
+from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.depthwise_ir import RUN, one_tile, run_tile
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch_at
 from layers.core.cpu.moves import claim, zero
 
@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
 def fits(window, blocked=True, target_blocked=True):
     """Return whether `forward_pictures` can do it; layouts do not matter, they are asked for as by `direct_blocked`."""
-    return window.simple and len(window.image) == 2 and window.group == window.channels == window.outputs
+    return window.two_axes and window.depthwise
 
 
 def prepare(window, weight, out=None, blocked=True):

@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
+from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch_at
 from layers.core.cpu.moves import claim, copy, copy16, copy_first, get, put, zero, zero16
 from layers.core.cpu.taps_ir import (
@@ -114,10 +114,8 @@ class Job(NamedTuple):
 
 def fits(window, blocked, target_blocked=True):
     """Return whether `forward_pictures` can do it, from a blocked source or NCHW, to a blocked target or NCHW."""
-    if not window.simple or len(window.image) != 2:
-        return False
     channels, outputs = window.channels // window.group, window.outputs // window.group
-    if target_blocked and window.group > 1 and outputs % BLOCK:
+    if not window.two_axes or target_blocked and window.group > 1 and outputs % BLOCK:
         return False
     if blocked:
         return window.group == 1 or channels % BLOCK == 0
@@ -259,34 +257,22 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     taps, blocked = kh * kw, bool(source.blocked)
     blocks = -(-channels // BLOCK) if blocked else channels
     by0, by1, bx0, bx1 = box or (0, target.height, 0, target.width)
-    y0, y1 = _seeing(by0, by1, kh, sh, ph, dh, source.height)
-    x0, x1 = _seeing(bx0, bx1, kw, sw, pw, dw, source.width)
-    if y0 >= y1 or x0 >= x1:
+    y0, y1 = seeing(by0, by1, kh, sh, ph, dh, source.height)
+    x0, x1 = seeing(bx0, bx1, kw, sw, pw, dw, source.width)
+    if y0 == y1 or x0 == x1:
         y0 = y1 = by0
         x0 = x1 = bx0
     height, width = y1 - y0, x1 - x0
     chunks = _chunks(channels, taps, blocked)
     most = int(chunks[:, 1].max())
     panels = -(-outputs // COLUMNS)
-
-    # Strips.
-    across = max(1, -(-width // (WIDTH if blocked else PLANE_WIDTH)))
-    contiguous = int(blocked and taps == across == 1 and (sh, sw, ph, pw) == (1, 1, 0, 0) and source.row == width * PIXEL)
-    columns = max(1, -(-width // across))
-    pixels = PIXELS if blocked else PLANE_PIXELS
-    rows = max(1, min(height, pixels // columns))
-    wanted = 4 * threads if threads > 1 else 1
-    products = target.images * group * across
-    if products * -(-height // rows) < wanted and not (taps == 1 and panels >= wanted):
-        least = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
-        rows = _balanced(height, least, min(rows, -(-height * products // (2 * threads))), products, threads)
-        if products * -(-height // rows) * panels < threads:
-            rows = max(1, height * products * panels // threads)
-    down = -(-height // rows)
-    rows = -(-height // down) if down else 1
-    strips = products * down
+    wanted = 4 * threads if threads > 1 else 1  # items
+    pictures = target.images * group
+    down, across, rows, columns = _strips(height, width, blocked, taps == 1, pictures, panels, wanted, threads)
+    strips = pictures * down * across
 
     # How the picture is read.
+    contiguous = int(blocked and taps == across == 1 and (sh, sw, ph, pw) == (1, 1, 0, 0) and source.row == width * PIXEL)
     reach_y, reach_x = (kh - 1) * dh, (kw - 1) * dw
     high, wide = (rows - 1) * sh + reach_y + 1, (columns - 1) * sw + reach_x + 1
     inside = (y0 * sh - ph >= -source.border and (y1 - 1) * sh - ph + reach_y < source.height + source.border
@@ -349,11 +335,25 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     return job, chunks, _table(job, chunks, source)
 
 
-def _seeing(first, last, kernel, stride, pad, dilation, size):
-    """Return the part of outputs [first, last) of which some tap may be in [0, size)."""
-    low = -(-(pad - (kernel - 1) * dilation) // stride)
-    high = (size - 1 + pad) // stride + 1
-    return max(first, low), min(last, high)
+def _strips(height, width, blocked, pointwise, pictures, panels, wanted, threads):
+    """Return (strips down, across, rows of one at most, columns) for as many `pictures`, if there may be `wanted` items."""
+    across = max(1, -(-width // (WIDTH if blocked else PLANE_WIDTH)))
+    columns = max(1, -(-width // across))
+    rows = max(1, min(height, (PIXELS if blocked else PLANE_PIXELS) // columns))
+    products = pictures * across
+    if products * -(-height // rows) < wanted and not (pointwise and panels >= wanted):
+        rows = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        if products * -(-height // rows) * panels < threads:
+            rows = max(1, height * products * panels // threads)
+    down = -(-height // rows)
+    return down, across, -(-height // down) if down else 1, columns
+
+
+def seeing(first, last, kernel, stride, pad, dilation, size):
+    """Return the part [low, high) of outputs [first, last) of which some tap may be in [0, size); low is high if none may."""
+    low = max(first, -(-(pad - (kernel - 1) * dilation) // stride))
+    high = min(last, (size - 1 + pad) // stride + 1)
+    return low, max(low, high)
 
 
 def _balanced(height, least, most, products, threads):
@@ -430,14 +430,20 @@ def _up(size):
 @part_of_kernel
 def tile(planes, half, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
     """The micro-kernel for `height` pixels and a whole or half panel of outputs."""
-    if planes:
-        if HALF and half:
-            planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        elif past:
-            planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        else:
-            planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    if not planes:
+        tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif HALF and half:
+        planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    elif past:
+        planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    else:
+        planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+
+
+@part_of_kernel
+def tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels of blocks and a whole or half panel."""
+    if HALF and half:
         if height == ROWS:
             blocks_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
         elif height == MORE:
@@ -471,21 +477,15 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
     planes = job.mode == PLANES
     item = claim(counter)
     while item < job.items:
-        share = item % job.shares
-        strip = item // job.shares % (job.down * job.across)
-        group = item // (job.shares * job.down * job.across) % job.groups
-        image = item // (job.shares * job.down * job.across * job.groups)
-        y = job.y0 + strip // job.across * job.rows
-        rows = min(job.rows, job.y1 - y)
-        across = strip % job.across
-        x = job.x0 + (job.x1 - job.x0) * across // job.across
-        columns = job.x0 + (job.x1 - job.x0) * (across + 1) // job.across - x
+        image, group, share, y, x, rows, columns = strip_of(job, item)
         pixels = rows * columns
         run = pixels if job.mode == PACKED or job.contiguous else columns
         tiles = (run + ROWS - 1) // ROWS
-        from_y, from_x = y * job.stride_y - job.pad_y, x * job.stride_x - job.pad_x
-        group_source = source + group * job.blocks * source_picture.plane
-        begin = group_source + image * source_picture.image + from_y * source_picture.row + from_x * PIXEL
+        from_image = source + image * source_picture.image + group * job.blocks * source_picture.plane
+        begin = mine
+        if job.mode == SOURCE:
+            begin = (from_image + (y * job.stride_y - job.pad_y) * source_picture.row
+                     + (x * job.stride_x - job.pad_x) * PIXEL)
         a_row = job.stride_y * (source_picture.row if job.mode == SOURCE else job.patch_row)
         a_pixel = 4 if planes else PIXEL
         panel_first, panel_last = share * job.share, min(job.panels, (share + 1) * job.share)
@@ -499,19 +499,7 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
             entry, entries, length, before = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2], chunks[chunk, 3]
             block, blocks = chunks[chunk, 4], chunks[chunk, 5]
             final = chunk + 1 == chunks.shape[0]
-            if job.mode == PATCH:
-                high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
-                wide = columns - 1 + (job.kernel_x - 1) * job.dilation_x + 1
-                for i in range(blocks):
-                    read_patch(source_picture, group_source, image, block + i, from_y, from_x, high, wide,
-                               mine + i * job.patch_plane, job.patch_row, spare)
-            elif job.mode == PACKED:
-                pack_pixels(job, source_picture, group_source + image * source_picture.image, y, x, columns, pixels, entry,
-                            entries, mine)
-            elif planes and chunk == 0:
-                copy_planes(job, source_picture, group_source + image * source_picture.image, from_y, from_x, rows, mine)
-            if job.mode != SOURCE:
-                begin = mine
+            copy_strip(job, source_picture, from_image, y, x, rows, columns, entry, entries, block, blocks, mine, spare)
             for panel in range(panel_first, panel_last):
                 half = HALF and job.outputs - panel * COLUMNS <= BLOCK
                 there = 1 if half else GROUPS
@@ -569,6 +557,35 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
     while item < job.items + job.fills:
         fill(job, item - job.items, target, target_picture, filled, spare, past)
         item = claim(counter)
+
+
+@part_of_kernel
+def strip_of(job, item):
+    """Return (image, group, share, y, x, rows, columns) of an item: its strip's first output pixel and size."""
+    share = item % job.shares
+    strip = item // job.shares % (job.down * job.across)
+    group = item // (job.shares * job.down * job.across) % job.groups
+    image = item // (job.shares * job.down * job.across * job.groups)
+    y = job.y0 + strip // job.across * job.rows
+    across = strip % job.across
+    x = job.x0 + (job.x1 - job.x0) * across // job.across
+    return image, group, share, y, x, min(job.rows, job.y1 - y), job.x0 + (job.x1 - job.x0) * (across + 1) // job.across - x
+
+
+@part_of_kernel
+def copy_strip(job, picture, start, y, x, rows, columns, entry, entries, block, blocks, target, spare):
+    """Copy what a part of the sum, of these entries and blocks, reads of a strip; `start` is the group's pixel (0, 0)."""
+    from_y, from_x = y * job.stride_y - job.pad_y, x * job.stride_x - job.pad_x
+    if job.mode == PATCH:
+        high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
+        wide = columns + (job.kernel_x - 1) * job.dilation_x
+        for i in range(blocks):
+            read_patch(picture, start, 0, block + i, from_y, from_x, high, wide, target + i * job.patch_plane, job.patch_row,
+                       spare)
+    elif job.mode == PACKED:
+        pack_pixels(job, picture, start, y, x, columns, rows * columns, entry, entries, target)
+    elif job.mode == PLANES and entry == 0:  # all parts of the sum read the same
+        copy_planes(job, picture, start, from_y, from_x, rows, target)
 
 
 @part_of_kernel

@@ -23,7 +23,7 @@ def aligned(shape, dtype=np.float32, zero=False, slack=0):
 
 
 def scratch(size, slot=""):
-    """Return uninitialised memory of at least `size` bytes (uint8): the calling thread's own until it asks again.
+    """Return uninitialised memory of at least `size` bytes (uint8), `aligned`: the calling thread's own until it asks again.
 
     Keep the array as long as its address is in use.
     """

@@ -16,12 +16,11 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import get, put, zero, zero16
+from layers.core.cpu.moves import get, own_part, put, zero, zero16
 from layers.core.cpu.pool_ir import (
     LOWEST,
-    PIXEL,
     add_shares,
     add_winners3,
     add_winners_any,
@@ -90,9 +89,9 @@ def _backward(kernel, numbers, source, error, error_picture, image_error, image_
         return
     threads = parallel.threads()
     bands = max(1, min(-(-BANDS * threads // planes), picture.height // (2 * int(numbers[0]))))
-    spare = scratch(threads * LINE + LINE, "pool")
+    spare = scratch(threads * LINE, "pool")
     parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, *options,
-                 -(-address(spare) // LINE) * LINE, threads, work=planes * picture.height * picture.width * BLOCK)
+                 address(spare), threads, work=planes * picture.height * picture.width * BLOCK)
 
 
 @compiled
@@ -221,7 +220,7 @@ def max_backward_cpu(first, last, numbers, source, source_picture, error, error_
     height, width, row = source_picture.height, source_picture.width, source_picture.row
     error_row = image_error_picture.row
     count = image_error_picture.images * ((image_error_picture.channels + BLOCK - 1) // BLOCK) * bands
-    places = spare + (first * threads + count - 1) // count * LINE
+    places = own_part(spare, LINE, first, count, threads)
     tiled = numbers[0] == numbers[2] and numbers[1] == numbers[3]  # each pixel is in one window at most
     # Whence on no window reaches; what lies there gets zeros.
     edge = max(0, min(width, (error_picture.width - 1) * numbers[3] - numbers[5] + numbers[1]))

@@ -7,11 +7,9 @@ Windows of 2 x 2 and 3 x 3 are written out; others are loops. Places in a window
 from llvmlite import ir
 from numba import types
 
-from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, INT64, Emitter, emitted
 
-ADDRESS = types.intp
-PIXEL = BLOCK * 4  # bytes
 LOWEST = -3.4028234663852886e38  # -FLT_MAX: what Caffe's MAX starts from
 ANY = (None, None)
 

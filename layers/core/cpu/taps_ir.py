@@ -12,9 +12,8 @@ from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
 from layers.core.cpu.microkernel import UNROLL
-from layers.core.cpu.vector_ir import FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT64, Emitter, emitted
 
-ADDRESS = types.intp
 AHEAD = 4  # cache lines of the next panel of B asked for in each entry
 HALF = 1 if ISA.groups > 1 else 0  # whether panels may have 16 outputs only
 

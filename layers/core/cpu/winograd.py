@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, picture, read_patch, write_patch
+from layers.core.cpu.blocked import picture, read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch, scratch_at
 from layers.core.cpu.microkernel import (
     CHANNELS,
@@ -42,10 +42,9 @@ from layers.core.cpu.microkernel import (
     points_tile_more,
     points_tile_most,
 )
-from layers.core.cpu.moves import claim, finished, get, put, transpose16, wait, zero16
+from layers.core.cpu.moves import add16, claim, finished, get, own_part, put, transpose16, wait, zero16
 from layers.core.cpu.winograd_ir import (
     PASSES,
-    add16,
     error3,
     gradient3,
     input3,
@@ -133,8 +132,7 @@ def prepare_cpu(first, last, weight, outputs, inputs, kernel, turned, u, rows, p
     taps = kernel * kernel
     points = 36 if large is None else 64
     panels = (outputs + COLUMNS - 1) // COLUMNS
-    count = groups * panels * rows
-    spare += (first * threads + count - 1) // count * 64 * PIXEL
+    spare = own_part(spare, 64 * PIXEL, first, groups * panels * rows, threads)
     for index in range(first, last):
         group, panel, k = index // (panels * rows), index // rows % panels, index % rows
         for part in range(GROUPS):

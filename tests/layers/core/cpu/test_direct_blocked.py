@@ -1,13 +1,15 @@
 """Direct convolutions of blocked pictures equal the plain sums, for any window, layout and box."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import Blocked, picture
-from layers.core.cpu.convolve import Window, plain_forward
-from layers.core.cpu.memory import address
+from layers.core.cpu.blocked import Blocked
+from tests.layers.core.cpu import windows
 from tests.layers.core.cpu.emulated import again
+from tests.layers.core.cpu.windows import Planes, a_box_has_the_bits_of_the_whole, close, make, nothing_around
 
 # images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
 CASES = {
@@ -42,58 +44,13 @@ PLANES = {
     "16 channels": (1, 16, 20, 1, (5, 6), (5, 5), (1, 1), (2, 2), (1, 1)),
     "one pixel": (1, 1, 1, 1, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
 }
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def make(case):
-    """Return (window, image, weight, bias, the convolution in float64)."""
-    images, channels, outputs, group, size, kernel, stride, pad, dilation = case
-    output = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, pad, dilation))
-    window = Window(channels, outputs, group, size, kernel, stride, pad, dilation, output)
-    image, weight = normal(images, channels, *size), normal(outputs, channels // group, *kernel, seed=1)
-    bias = normal(outputs, seed=2)
-    exact = np.empty((images, outputs, *output))
-    plain_forward(window, image.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64), exact)
-    return window, image, weight, bias, exact
-
-
-class Planes:
-    """An array NCHW with the face of `Blocked`."""
-
-    def __init__(self, shape, border=0):
-        self.array = np.zeros(shape, np.float32)
-        self.picture, self.address = picture(self.array), address(self.array)
-
-    def put(self, values):
-        self.array[...] = values
-        return self
-
-    def get(self):
-        return self.array.copy()
+BOTH = {name: (Blocked, case) for name, case in CASES.items()} | {
+    f"planes: {name}": (Planes, case) for name, case in PLANES.items()}
 
 
 def run(window, image, weight, source, target, borders=(0, 0), **more):
-    """Return the target picture, of which every pixel was 7 before."""
-    bottom = source(image.shape, borders[0]).put(image)
-    top = target((len(image), window.outputs, *window.output), borders[1])
-    top.put(np.full((len(image), window.outputs, *window.output), 7, np.float32))
     weights = direct_blocked.prepare(window, weight, blocked=source is Blocked)
-    direct_blocked.forward_pictures(window, bottom.address, bottom.picture, weights, top.address, top.picture, **more)
-    return top
-
-
-def close(fast, exact):
-    assert fast.shape == exact.shape and abs(fast - exact).max() <= 2e-6 * max(abs(exact).max(), 1)
-
-
-def nothing_around(top):
-    """The border and the lanes without a channel are zero."""
-    whole = top.array.copy()
-    again = Blocked(top.shape, top.border).put(top.get())
-    assert np.array_equal(whole, again.array, equal_nan=True)
+    return windows.run(direct_blocked, window, image, weights, source, target, borders, **more)
 
 
 @pytest.mark.parametrize("borders", [(0, 0), (1, 1), (3, 2)], ids=str)
@@ -123,21 +80,11 @@ def test_outputs_of_groups_to_planes():
     close(run(window, image, weight, Blocked, Planes, bias=bias).get(), exact)
 
 
-@pytest.mark.parametrize("name", [*CASES, *PLANES])
-def test_a_box_has_the_bits_of_the_whole(name):
-    case = CASES.get(name) or PLANES[name]
+@pytest.mark.parametrize("target", [Blocked, Planes])
+@pytest.mark.parametrize("source, case", BOTH.values(), ids=BOTH)
+def test_a_box_has_the_bits_of_the_whole(source, case, target):
     window, image, weight, bias, _ = make(case)
-    height, width = window.output
-    sources = [kind for kind, cases in ((Blocked, CASES), (Planes, PLANES)) if name in cases]
-    for source in sources:
-        for target in (Blocked, Planes):
-            whole = run(window, image, weight, source, target, (1, 1), bias=bias).get()
-            for y0, y1, x0, x1 in ((0, height, 0, width), (height // 3, height // 3 + 2, width // 3, width), (0, 1, 0, 1)):
-                y1, x1 = min(y1, height), min(x1, width)
-                part = run(window, image, weight, source, target, (1, 1), bias=bias, box=(y0, y1, x0, x1))
-                expected = np.full_like(whole, 7)
-                expected[:, :, y0:y1, x0:x1] = whole[:, :, y0:y1, x0:x1]
-                assert np.array_equal(part.get(), expected)
+    a_box_has_the_bits_of_the_whole(window, functools.partial(run, window, image, weight, source, target, (1, 1), bias=bias))
 
 
 def test_the_border_does_not_show_in_the_bits():

@@ -1,0 +1,108 @@
+"""Kernels to PTX, the assembly of NVIDIA's cards, with numba-cuda; needs no card.
+
+The text is kept on disk, by all sources of the house that can be in it, numba-cuda's version and the card's capability, so a
+second process starts without a compiler; the driver, which makes machine code of PTX, keeps that by itself.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import pathlib
+import re
+import tempfile
+import time
+
+from layers.core.cuda.kernel import bound
+from netspec.errors import Error
+
+log = logging.getLogger("deepjet")
+LAYERS = pathlib.Path(__file__).resolve().parents[2]
+OLDEST = (7, 5)  # capability: Turing
+INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers before 580: '.[cuda12]')"
+
+
+def ptx_of(kernel, capability):
+    """Return (PTX text, name of the entry) of a kernel for cards of at least `capability`, (major, minor)."""
+    path = _place(kernel, capability)
+    text = None
+    if path is not None:
+        with contextlib.suppress(OSError, UnicodeError):
+            text = path.read_text()
+    if not text or not text.rstrip().endswith("}"):
+        begin = time.perf_counter()
+        text = _compile(kernel, capability)
+        log.debug("compiled %s in %.2f s", kernel.name, time.perf_counter() - begin)
+        _keep(path, text)
+    return text, re.search(r"\.visible \.entry (\w+)\(", text)[1]
+
+
+def _compile(kernel, capability):
+    try:
+        from numba import cuda
+        from numba.cuda import dispatcher, types
+
+        from layers.core.cuda import ptx
+    except ImportError as error:
+        raise Error(f"kernels for NVIDIA cards need the package numba-cuda ({error}); {INSTALL}") from error
+
+    class Device:
+        """Stands for a card while numba compiles the parts of a kernel: there need be none, or it may be another."""
+
+        id = 0
+        compute_capability = capability
+
+    numbers = [getattr(types, name) for name, _ in kernel.arguments]
+    signature = types.void(*(types.CPointer(number) if pointer else number
+                             for number, (_, pointer) in zip(numbers, kernel.arguments)))
+    function = bound(kernel.function, cuda, ptx, cuda.jit(device=True), {})
+    ask, dispatcher.get_current_device = dispatcher.get_current_device, Device
+    try:
+        return cuda.compile_ptx(function, signature, cc=capability, device=False, launch_bounds=kernel.threads)[0]
+    finally:
+        dispatcher.get_current_device = ask
+
+
+@functools.cache
+def version():
+    """Return a hash of what PTX depends on beside its kernel: the layers' sources and the compiler."""
+    import importlib.metadata
+
+    digest = hashlib.sha256()
+    for path in sorted(LAYERS.rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            digest.update(f"{package} {importlib.metadata.version(package)}".encode())
+    return digest.hexdigest()
+
+
+def folder():
+    """Return where PTX is kept: NUMBA_CACHE_DIR, or beside these sources, or the user's cache; None where nothing can be."""
+    places = [pathlib.Path(os.environ["NUMBA_CACHE_DIR"])] if os.environ.get("NUMBA_CACHE_DIR") else [
+        pathlib.Path(__file__).resolve().parent / "__pycache__", pathlib.Path.home() / ".cache" / "deepjet"]
+    for place in places:
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            if os.access(place, os.W_OK):
+                return place
+    return None
+
+
+def _place(kernel, capability):
+    place = folder()
+    name = f"{kernel.name}-sm_{capability[0]}{capability[1]}-{version()[:16]}.ptx"
+    return place and place / name
+
+
+def _keep(path, text):
+    if path is None:
+        return
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+        for old in path.parent.glob(path.name.rsplit("-", 1)[0] + "-*.ptx"):
+            if old != path:
+                old.unlink()
