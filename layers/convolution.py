@@ -102,9 +102,10 @@ class Convolution(ConvolutionalLayer):
         self.forward_fused(bottom, top)
 
     def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
-        bias = self.weights()[1]
+        bias = self.blobs[1].peek() if len(self.blobs) > 1 else None
+        places = self.kernels.takes_places("forward")
         for below, above in zip(bottom, top):
-            if self.kernels.takes_places("forward"):
+            if places:
                 pool = None if pooled is None else pooled.write()
                 self.kernels.forward_places(self.place(below), self.blobs[0], bias, self.written(above), rectify,
                                             pool, box)

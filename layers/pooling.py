@@ -19,6 +19,7 @@ import numpy as np
 
 from layers.core.border import Step
 from layers.core.cpu import parallel, pool_blocked
+from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.im2col import inside_at
 from layers.core.cpu.pool_rows import max_row
@@ -57,6 +58,7 @@ class Pooling(Layer):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self._shape, self._winners = None, np.empty(0, np.int32)
+        self._made = None  # the top in blocks, where it was made so and is wanted in NCHW
         self._winners_known = True
         pool = self.param.pooling_param
         self._blocks = self.dtype == np.float32 and len(top) == 1 and pool.pool in (pool.MAX, pool.AVE)
@@ -83,6 +85,9 @@ class Pooling(Layer):
 
     def backward_in_blocks(self):
         return self._blocks
+
+    def kept_bytes(self):
+        return 0 if self._made is None else self._made.nbytes
 
     def was_done(self):
         self._winners_known = False
@@ -114,12 +119,21 @@ class Pooling(Layer):
 
     def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
         pool = self.param.pooling_param
-        if self._blocks and top[0].blocks:
+        if self._blocks and (top[0].blocks or bottom[0].memory().in_blocks(self._shape)):
             target = top[0].write()
             if target.picture.blocked:
                 source = bottom[0].in_blocks()
                 self._winners_known = False
                 PICTURES[pool.pool](self._numbers, source.address, source.picture, *target, box)
+                return
+            if bottom[0].memory().in_blocks(self._shape):
+                # The top is less to move to NCHW than the bottom.
+                if self._made is None:
+                    self._made = Blocked(self._top_shape, border=0)
+                self._made.reshape(self._top_shape)
+                self._winners_known = False
+                PICTURES[pool.pool](self._numbers, *bottom[0].place(), *self._made.place)
+                convert(None, *self._made.place, *target)
                 return
         image, out = _planes(bottom[0].peek()), _planes(top[0].data)
         rows, work = out.shape[0] * out.shape[1], image.size

@@ -195,7 +195,8 @@ class Memory:
             return None
         self.border = self._fingerprint = self.array = None
         self.lost = self.cleared = False
-        self.blocked = memory.blocked.part(channel, shape[1])
+        if not memory.blocked.has_part(self.blocked, channel, shape[1]):
+            self.blocked = memory.blocked.part(channel, shape[1])
         return self.blocked.place
 
     def leave(self):

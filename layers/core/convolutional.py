@@ -69,7 +69,7 @@ class ConvolutionalLayer(Layer):
         super().setup(bottom, top)
 
     def reshape(self, bottom, top):
-        if any(b.shape != self._shape for b in bottom):
+        if bottom[0].shape != self._shape or len(bottom) > 1 and any(b.shape != self._shape for b in bottom):
             self._fit([b.shape for b in bottom], bottom, top)
         for blob in top:
             blob.reshape(self._top_shape)

@@ -107,15 +107,14 @@ class Net:
         self._find_what_needs_backward()
         self.plan = Plan(self)
         # What layers without bottoms make may be written once for all.
-        made = [blob.name for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
-        self.keep = {*keep, *self.outputs, *(name for name in made if name in self.blobs)}
+        self._sources = [blob for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
+        self.keep = {*keep, *self.outputs, *(blob.name for blob in self._sources if blob.name in self.blobs)}
         unknown = [name for name in keep if name not in self.blobs]
         if unknown:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
         self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
-        self._sources = [blob for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
         self._sizes = None  # (their shapes, first and last layer) of the pass before
         self._checked = set()  # those for which there was memory, which is kept
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
@@ -328,12 +327,16 @@ class Net:
         loss = 0.0
         done = ()  # numbers of layers whose work one before them has done
         checked = False
-        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
+        debug = self.param.debug_info
+        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or debug
         self.plan.join(first, last, bool(watched))
         for number in range(first, last + 1):
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            weighted = any(layer.loss_weights)
+            if number in done and not (weighted or self._given_up):
+                continue  # nobody looks, and the shapes are known
             for hook in self._hooks["before_forward"]:
                 hook(number)
-            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             try:
                 if self._given_up:
                     for blob in top:
@@ -342,17 +345,20 @@ class Net:
                 if bottom and not checked:
                     self._check_memory(number, last)
                     checked = True
-                self._seed_loss_diffs(layer, top)
+                if weighted:
+                    self._seed_loss_diffs(layer, top)
                 if number not in done:
                     done = self._forward_step(number, number if watched else last)
-                for blob in self._given_up.get(number, ()):
-                    blob.memory().give_up(self._spare)
+                if self._given_up:
+                    for blob in self._given_up.get(number, ()):
+                        blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
-            for blob, weight in zip(top, layer.loss_weights):
-                if weight:
-                    loss += weight * float(blob.peek().sum(dtype=np.float64))
-            if self.param.debug_info:
+            if weighted:
+                for blob, weight in zip(top, layer.loss_weights):
+                    if weight:
+                        loss += weight * float(blob.peek().sum(dtype=np.float64))
+            if debug:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
@@ -393,16 +399,17 @@ class Net:
         """Run layer `number`, with those behind it up to `last` that it can do on its way; return their numbers."""
         layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
         fusion = self.plan.fusions.get(number)
-        rectify = pool = None
+        rectify, pool, done = None, None, ()
         if fusion is not None and fusion.rectify <= last and layer.can_fuse(None):
             rectify = fusion.rectify
+            done = (rectify,)
             if fusion.pool is not None and fusion.pool <= last:
                 pooling = self.layers[fusion.pool]
                 pooling.reshape(self.bottom_vecs[fusion.pool], self.top_vecs[fusion.pool])
                 if layer.can_fuse(pooling):
                     pool = fusion.pool
+                    done = rectify, pool
         pooled = None if pool is None else self.top_vecs[pool][0]
-        done = tuple(n for n in (rectify, pool) if n is not None)
         for after in done:
             self.layers[after].was_done()
         border = self._border(number, rectify is not None)

@@ -16,7 +16,7 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, PIXEL
-from layers.core.cpu.memory import address, aligned
+from layers.core.cpu.memory import address, aligned, scratch_at
 from layers.core.cpu.moves import copy, copy16, copy_first, own_part, transpose16, zero, zero16
 
 BORDER = 1  # zero pixels around a blocked image: what a 3 x 3 kernel's padding needs
@@ -72,6 +72,8 @@ class Blocked:
     picture : Picture
     address : int
         Of pixel (0, 0) of the first block.
+    place : Place
+        Both.
     kept : object
         What somebody wrote down about the values; nothing here reads it. None after `reshape`.
     whole : Blocked or None
@@ -104,6 +106,7 @@ class Blocked:
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
         start = address(self._memory)
         self.address = start + border * (row + PIXEL)
+        self.place = Place(self.address, self.picture)
         if not fresh and border:
             parallel.run(zero_edges_cpu, images * blocks * high, start, high, wide, border,
                          work=images * blocks * (high + wide) * BLOCK)
@@ -124,16 +127,13 @@ class Blocked:
         made.array = self.array[:, channel // BLOCK : -(-(channel + channels) // BLOCK)]
         made.picture = self.picture._replace(channels=channels)
         made.address = self.address + channel // BLOCK * self.picture.plane
+        made.place = Place(made.address, made.picture)
+        made._part_of = channel, channels, self.place
         return made
 
-    def holds(self, part):
-        """Whether `part` is one of this, as it lies now."""
-        return part.whole is self and np.shares_memory(part.array, self.array) and part.picture.plane == self.picture.plane
-
-    @property
-    def place(self):
-        """The `Place` of pixel (0, 0)."""
-        return Place(self.address, self.picture)
+    def has_part(self, part, channel, channels):
+        """Whether `part` is what `part` would return now."""
+        return part is not None and part.whole is self and part._part_of == (channel, channels, self.place)
 
     @property
     def nbytes(self):
@@ -181,9 +181,9 @@ def convert(owner, source, source_picture, target, target_picture):
         return
     bands = -(-height // BAND)
     own = BAND * RUN * PIXEL + 2 * BLOCK * PIXEL
-    spare = aligned(parallel.threads() * own, np.uint8)
+    memory, spare = scratch_at(parallel.threads() * own, "convert")
     parallel.run(convert_cpu, images * -(-channels // BLOCK) * bands, source, source_picture, target, target_picture,
-                 address(spare), own, parallel.threads(), work=images * channels * height * width)
+                 spare, own, parallel.threads(), work=images * channels * height * width)
 
 
 @compiled

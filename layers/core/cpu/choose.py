@@ -28,6 +28,7 @@ from layers.core.cpu import (
     direct_blocked,
     direct_image_gradient,
     direct_weight_gradient,
+    parallel,
     winograd,
 )
 from layers.core.cpu.blocked import convert, in_blocks, place
@@ -189,6 +190,7 @@ class Kernels:
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared
+        self._ready = {}  # what the last forward was made of, and itself
 
     def takes_places(self, phase):
         """Whether images may lie in either layout: then the `*_places` methods are to be called."""
@@ -210,8 +212,8 @@ class Kernels:
         if name == "winograd":
             prepared = self._prepare("winograd", weight,
                                      lambda **memory: winograd.prepare(weight.peek(), False, group=window.group, **memory))
-            winograd.forward_pictures(*source, prepared, window.kernel[0], window.pad, *target, bias, relu, pooled, box,
-                                      window.group)
+            self._run(prepared, bias, (window, source, target, relu, pooled, box), lambda: winograd.Forward(
+                *source, window.kernel[0], window.pad, *target, relu, pooled, box, window.group))
             return
         kernel = direct_blocked if name == "blocked" else depthwise_blocked
         planes = name == "blocked" and few(window)
@@ -226,7 +228,19 @@ class Kernels:
             source = kept.place
         prepared = self._prepare(name, weight,
                                  lambda **memory: kernel.prepare(window, weight.peek(), blocked=not planes, **memory))
-        kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
+        self._run(prepared, bias, (window, source, target, relu, None, box),
+                  lambda: kernel.Forward(window, *source, *target, relu, box))
+
+    def _run(self, prepared, bias, given, make):
+        """Compute forward; what ``make()`` returns is kept and used again while all that it was made of is the same."""
+        given = (*given, bias is None, parallel.threads())
+        # Out of the dict while it runs: no two run it at once.
+        before, forward = self._ready.pop("forward", (None, None))
+        if before != given:
+            forward = make()
+        forward.run(prepared, bias)
+        if self._keep:
+            self._ready["forward"] = given, forward
 
     def image_gradient_places(self, error, weight, image):
         """Write the gradient for the image to the Place `image`."""

@@ -30,7 +30,7 @@ from layers.core.cpu import parallel
 from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.isa import BLOCK, ISA, PIXEL
-from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
+from layers.core.cpu.memory import LINE, address, aligned, counters, scratch_at
 from layers.core.cpu.moves import claim, copy, copy16, copy_first, get, put, zero, zero16
 from layers.core.cpu.taps_ir import (
     AHEAD,
@@ -194,27 +194,49 @@ def forward_pictures(window, source, source_picture, weights, target, target_pic
     box : (y0, y1, x0, x1), optional
         The output pixels wanted; nothing else is written. Their bits are the whole picture's.
     """
-    if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
-        return
-    threads = parallel.threads()
-    job, chunks, table = plan(window, source_picture, target_picture, box, threads)
-    group, outputs = job.groups, job.outputs
-    shift = np.zeros((group, job.group_bias // 4), np.float32)
-    filled = np.zeros(-(-window.outputs // BLOCK) * BLOCK, np.float32)
-    if bias is not None:
-        shift[:, :outputs] = bias.reshape(group, outputs)
-        filled[: window.outputs] += bias
-        if relu:
-            np.maximum(filled, 0, out=filled)
-    memory = scratch(threads * job.own, "direct")
-    count = counters(1)
-    target_bytes = target_picture.images * target_picture.image
-    past = int(target_picture.blocked and target_bytes > PAST and target % LINE == 0 and not job.last_lanes)
-    box_pixels = (job.box_y1 - job.box_y0) * (job.box_x1 - job.box_x0)
-    work = job.images * box_pixels * window.outputs * window.depth // 32
-    parallel.run(forward_cpu, threads, job, source, source_picture, address(weights), target, target_picture,
-                 target_picture._replace(channels=outputs), address(shift), address(filled), np.float32(0 if relu else -np.inf),
-                 chunks, address(table), address(memory), address(count), address(_nothing), past, work=work)
+    Forward(window, source, source_picture, target, target_picture, relu, box).run(weights, bias)
+
+
+class Forward:
+    """`forward_pictures` made ready once and run many times, as long as the pictures stay where they are."""
+
+    def __init__(self, window, source, source_picture, target, target_picture, relu, box):
+        self._weights = self._call = None
+        if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
+            return
+        threads, self._relu = parallel.threads(), relu
+        self._job, chunks, table = job, chunks, table = plan(window, source_picture, target_picture, box, threads)
+        self._shift = np.zeros((job.groups, job.group_bias // 4), np.float32)
+        self._filled = np.zeros(-(-window.outputs // BLOCK) * BLOCK, np.float32)
+        self._shifts, self._fills = self._shift[:, : job.outputs], self._filled[: window.outputs]
+        self._counter, self._table = counters(1), table
+        self._scratch = threads * job.own
+        target_bytes = target_picture.images * target_picture.image
+        past = int(target_picture.blocked and target_bytes > PAST and target % LINE == 0 and not job.last_lanes)
+        box_pixels = (job.box_y1 - job.box_y0) * (job.box_x1 - job.box_x0)
+        work = job.images * box_pixels * window.outputs * window.depth // 32
+        self._call = parallel.Call(forward_cpu, threads, [
+            job, source, source_picture, 0, target, target_picture, target_picture._replace(channels=job.outputs),
+            address(self._shift), address(self._filled), np.float32(0 if relu else -np.inf), chunks, address(table), 0,
+            address(self._counter), address(_nothing), past], work)
+
+    def run(self, weights, bias):
+        """Compute it with weights from `prepare` and a bias (or None, always or never)."""
+        if self._call is None:
+            return
+        if bias is not None:
+            self._shifts[...] = bias.reshape(self._shifts.shape)
+            if self._job.fills:
+                np.add(bias, 0, out=self._fills)  # as the sums do it: -0 becomes 0
+                if self._relu:
+                    np.maximum(self._fills, 0, out=self._fills)
+        self._counter.fill(0)
+        memory, at = scratch_at(self._scratch, "direct")
+        args = self._call.args
+        if weights is not self._weights:
+            self._weights, args[3] = weights, address(weights)
+        args[12] = at
+        self._call.run()
 
 
 _nothing = aligned(2 * BLOCK, zero=True)  # a bias of zeros
@@ -333,6 +355,17 @@ def seeing(first, last, kernel, stride, pad, dilation, size):
     low = max(first, -(-(pad - (kernel - 1) * dilation) // stride))
     high = min(last, (size - 1 + pad) // stride + 1)
     return low, max(low, high)
+
+
+def _balanced(height, least, most, products, threads):
+    """Return how many rows, `least` to `most`, a strip has if threads that take strips in turn are to end together."""
+    def slowest(rows):
+        strips = -(-height // rows)
+        turns = -(-strips * products // threads)
+        short = strips * rows - height if strips * products % threads == 1 else 0  # the last strip, of the first thread
+        return turns * rows - short
+
+    return min(range(least, max(least, most) + 1), key=slowest)
 
 
 def _covering(run):

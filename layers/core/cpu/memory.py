@@ -27,15 +27,24 @@ def scratch(size, slot=""):
 
     Keep the array as long as its address is in use.
     """
-    if size > KEEP:
-        return aligned(size, np.uint8, slack=4096)
+    return scratch_at(size, slot)[0]
+
+
+def scratch_at(size, slot=""):
+    """Return (`scratch`, its address)."""
     kept = getattr(_local, "kept", None)
     if kept is None:
         kept = _local.kept = {}
-    if slot not in kept or kept[slot].size < size:
+    found = kept.get(slot)
+    if found is not None and size <= found[0].size:
+        return found
+    if size <= KEEP:
         kept.pop(slot, None)
-        kept[slot] = aligned(size, np.uint8, slack=4096)
-    return kept[slot]
+    found = aligned(size, np.uint8, slack=4096)
+    found = found, address(found)
+    if size <= KEEP:
+        kept[slot] = found
+    return found
 
 
 def shared(shape, slack=0):

@@ -301,7 +301,8 @@ class TestJoinedBlobs:
                 net.blobs["data"].data[...] = np.random.default_rng(2).standard_normal(net.blobs["data"].shape)
                 net.forward()
             whole = one.blobs["join"].memory().blocked
-            assert all(whole.holds(one.blobs[name].memory().blocked) for name in ("one", "three"))
+            assert all(whole.has_part(blob.memory().blocked, blob.within[1], blob.shape[1])
+                       for blob in (one.blobs["one"], one.blobs["three"]))
             assert np.allclose(one.blobs["score"].data, other.blobs["score"].data, rtol=1e-4, atol=1e-5)
         self.same(one, other)
         one.forward()
@@ -468,7 +469,7 @@ def test_sizes_that_come_back_are_joined_in_their_place(monkeypatch):
         looked.clear()
         net.forward()
         whole = net.blobs["both"].memory().blocked
-        assert all(whole.holds(net.blobs[name].memory().blocked) for name in ("a", "b")), size
+        assert all(whole.has_part(net.blobs[name].memory().blocked, channel, 16) for name, channel in (("a", 0), ("b", 16))), size
         assert not (back and looked), size  # the memory was found when the size was first met, and kept
 
 
