@@ -222,14 +222,15 @@ class Kernels:
             kept = np.empty(source.picture[:4], np.float32)
             convert(None, *source, *place(kept))
             source = place(kept)
-        elif not planes and not source.picture.blocked:
+        elif not (planes or source.picture.blocked or name == "blocked" and direct_blocked.turns_planes(window)):
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
             kept = in_blocks(*source)
             source = kept.place
         prepared = self._prepare(name, weight,
                                  lambda **memory: kernel.prepare(window, weight.peek(), blocked=not planes, **memory))
+        options = (planes,) if kernel is direct_blocked else ()
         self._run(prepared, bias, (window, source, target, relu, None, box),
-                  lambda: kernel.Forward(window, *source, *target, relu, box))
+                  lambda: kernel.Forward(window, *source, *target, relu, box, *options))
 
     def _run(self, prepared, bias, given, make):
         """Compute forward; what ``make()`` returns is kept and used again while all that it was made of is the same."""

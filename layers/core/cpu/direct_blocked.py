@@ -7,7 +7,7 @@ skipped along a row, rows are short, or taps reach beyond the picture's border: 
 worked on is copied first, in one of these ways.
 
     SOURCE   nothing is copied
-    PATCH    the strip with its padding, once
+    PATCH    the strip with its padding, once; a strip of NCHW for 1 x 1 kernels is put into blocks so
     PACKED   the 16 channels that each tap of each pixel sees: rows of A may then be any pixels
     PLANES   from NCHW with few channels: planes with their padding, pixels of each phase of the stride side by side
 
@@ -35,9 +35,13 @@ from layers.core.cpu.moves import claim, copy, copy16, copy_first, get, put, zer
 from layers.core.cpu.taps_ir import (
     AHEAD,
     HALF,
+    MOST,
     blocks_half,
     blocks_half_few,
     blocks_half_more,
+    blocks_narrow,
+    blocks_narrow_few,
+    blocks_narrow_more,
     blocks_tile,
     blocks_tile_few,
     blocks_tile_more,
@@ -98,7 +102,7 @@ class Job(NamedTuple):
     pad_x: int
     dilation_y: int
     dilation_x: int
-    contiguous: int  # whether all pixels of a strip follow on each other in the source
+    contiguous: int  # whether all pixels of a strip follow on each other, in the source or its copy
     patch_row: int  # bytes of a row of the copy
     patch_plane: int  # of a block (or channel) of the copy
     phase: int  # bytes of a phase of a row of PLANES
@@ -120,6 +124,11 @@ def fits(window, blocked, target_blocked=True):
     if blocked:
         return window.group == 1 or channels % BLOCK == 0
     return channels <= BLOCK
+
+
+def turns_planes(window):
+    """Return whether NCHW of any number of channels is read with weights for blocks."""
+    return window.pointwise and window.group == 1
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -176,7 +185,8 @@ def prepare_cpu(first, last, weight, outputs, channels, taps, blocked, depth, ta
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-def forward_pictures(window, source, source_picture, weights, target, target_picture, bias=None, relu=False, box=None):
+def forward_pictures(window, source, source_picture, weights, target, target_picture, bias=None, relu=False, box=None,
+                     planes=None):
     """Write the convolution of a picture to another.
 
     Parameters
@@ -187,25 +197,28 @@ def forward_pictures(window, source, source_picture, weights, target, target_pic
         Addresses of pixel (0, 0).
     source_picture, target_picture : layers.core.cpu.blocked.Picture
     weights : ndarray
-        From `prepare`, for the source's layout.
+        From `prepare`.
     bias : ndarray (M,), optional
     relu : bool
         Clamp at 0; NaN stays NaN.
     box : (y0, y1, x0, x1), optional
         The output pixels wanted; nothing else is written. Their bits are the whole picture's.
+    planes : bool, optional
+        Whether `weights` are for NCHW; if not given they are for the source's layout. Weights for blocks may meet a source in
+        NCHW if `turns_planes`.
     """
-    Forward(window, source, source_picture, target, target_picture, relu, box).run(weights, bias)
+    Forward(window, source, source_picture, target, target_picture, relu, box, planes).run(weights, bias)
 
 
 class Forward:
     """`forward_pictures` made ready once and run many times, as long as the pictures stay where they are."""
 
-    def __init__(self, window, source, source_picture, target, target_picture, relu, box):
+    def __init__(self, window, source, source_picture, target, target_picture, relu, box, planes=None):
         self._weights = self._call = None
         if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
             return
         threads, self._relu = parallel.threads(), relu
-        self._job, chunks, table = job, chunks, table = plan(window, source_picture, target_picture, box, threads)
+        self._job, chunks, table = job, chunks, table = plan(window, source_picture, target_picture, box, threads, planes)
         self._shift = np.zeros((job.groups, job.group_bias // 4), np.float32)
         self._filled = np.zeros(-(-window.outputs // BLOCK) * BLOCK, np.float32)
         self._shifts, self._fills = self._shift[:, : job.outputs], self._filled[: window.outputs]
@@ -242,20 +255,22 @@ class Forward:
 _nothing = aligned(2 * BLOCK, zero=True)  # a bias of zeros
 
 
-def plan(window, source, target, box, threads):
+def plan(window, source, target, box, threads, planes=None):
     """Return (`Job`, chunks, table) for a window between pictures.
 
     `chunks` (int64) has a row (first entry, entries, values of k in each, k before it, first block, blocks) for each part
     of the sum; `table` the entries' offsets in bytes.
     """
+    planes = not source.blocked if planes is None else planes
     sizes = window.group, window.channels // window.group, window.outputs // window.group
-    return _plan(sizes, window.kernel, window.stride, window.pad, window.dilation, source, target, box and tuple(box), threads)
+    return _plan(sizes, window.kernel, window.stride, window.pad, window.dilation, source, target, box and tuple(box), threads,
+                 planes)
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
+def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads, planes):
     (group, channels, outputs), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = sizes, kernel, stride, pad, dilation
-    taps, blocked = kh * kw, bool(source.blocked)
+    taps, blocked = kh * kw, not planes
     blocks = -(-channels // BLOCK) if blocked else channels
     by0, by1, bx0, bx1 = box or (0, target.height, 0, target.width)
     y0, y1 = seeing(by0, by1, kh, sh, ph, dh, source.height)
@@ -283,11 +298,14 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     if blocked:
         # What an entry of the table costs for the pixels of a strip: those multiplied, also in vain, and those copied.
         each = max(1, panels // shares)
-        costs = {PACKED: (_covering(rows * columns) * each + rows * columns * COPY, PACKED)}
-        if sw == 1 and not inside:
+        all_pixels = _covering(rows * columns) * each + rows * columns * COPY
+        costs = {PACKED: (all_pixels, PACKED)}
+        if taps == sh == sw == 1:
+            costs = {PATCH: (all_pixels, PATCH)}  # the same tiles, copied row by row
+        elif sw == 1 and not inside:
             copied = int(chunks[:, 5].sum()) * high * wide / int(chunks[:, 1].sum())
             costs[PATCH] = rows * _covering(columns) * each + copied * COPY, PATCH
-        elif sw == 1:
+        if sw == 1 and inside and source.blocked:
             runs = [columns - (across > 1), columns]
             if contiguous:
                 runs, rows_of_run = [width * (height - (down - 1) * rows)], 1
@@ -297,7 +315,7 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
             if _reads_inside(source, (y1 - 1) * sh - ph + reach_y, x1 - 1 - pw + reach_x + beyond):
                 costs[SOURCE] = rows_of_run * _covering(rows * columns // rows_of_run) * each, SOURCE
         mode = min(costs.values())[1]
-    contiguous = int(contiguous and mode == SOURCE)
+    contiguous = int(contiguous and mode == SOURCE or mode == PATCH and taps == sh == sw == 1)
 
     # Shares of the panels.
     tiles = -(-rows * columns // ROWS) if mode == PACKED or contiguous else rows * -(-columns // ROWS)
@@ -343,7 +361,8 @@ def _strips(height, width, blocked, pointwise, pictures, panels, wanted, threads
     rows = max(1, min(height, (PIXELS if blocked else PLANE_PIXELS) // columns))
     products = pictures * across
     if products * -(-height // rows) < wanted and not (pointwise and panels >= wanted):
-        rows = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        least = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        rows = _balanced(height, least, min(rows, -(-height * products // (2 * threads))), products, threads)
         if products * -(-height // rows) * panels < threads:
             rows = max(1, height * products * panels // threads)
     down = -(-height // rows)
@@ -429,10 +448,10 @@ def _up(size):
 
 
 @part_of_kernel
-def tile(planes, half, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
-    """The micro-kernel for `height` pixels and a whole or half panel of outputs."""
+def tile(planes, half, narrow, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels and a whole, half or three quarters of a panel of outputs."""
     if not planes:
-        tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+        tile_of_blocks(half, narrow, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif HALF and half:
         planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif past:
@@ -442,8 +461,8 @@ def tile(planes, half, past, height, entries, length, table, a, b, held, accumul
 
 
 @part_of_kernel
-def tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
-    """The micro-kernel for `height` pixels of blocks and a whole or half panel."""
+def tile_of_blocks(half, narrow, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels of blocks and a whole, half or (`narrow`) three quarters of a panel."""
     if HALF and half:
         if height == ROWS:
             blocks_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
@@ -451,6 +470,13 @@ def tile_of_blocks(half, height, entries, length, table, a, b, held, accumulate,
             blocks_half_more(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
         else:
             blocks_half_few(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    elif HALF and narrow:
+        if height == ROWS:
+            blocks_narrow(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+        elif height == MORE:
+            blocks_narrow_more(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+        else:
+            blocks_narrow_few(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif height == ROWS:
         blocks_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif height == MORE:
@@ -503,6 +529,7 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
             copy_strip(job, source_picture, from_image, y, x, rows, columns, entry, entries, block, blocks, mine, spare)
             for panel in range(panel_first, panel_last):
                 half = HALF and job.outputs - panel * COLUMNS <= BLOCK
+                narrow = HALF and job.outputs - panel * COLUMNS <= MOST
                 there = 1 if half else GROUPS
                 block_columns = BLOCK * there
                 b = weights + group * job.group_weights + panel * job.panel + before * block_columns * 4
@@ -538,7 +565,7 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
                         if not inside:
                             c = spare
                     through = past and final and inside
-                    tile(planes, half, through, height, entries, length, table + entry * 8, a, b, sums, chunk > 0, c,
+                    tile(planes, half, narrow, through, height, entries, length, table + entry * 8, a, b, sums, chunk > 0, c,
                          stride if inside else ROWS * PIXEL, shift, limit, following + index * entries * AHEAD * LINE)
                     if lanes:
                         for m in range(height):
@@ -581,8 +608,8 @@ def copy_strip(job, picture, start, y, x, rows, columns, entry, entries, block, 
         high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
         wide = columns + (job.kernel_x - 1) * job.dilation_x
         for i in range(blocks):
-            read_patch(picture, start, 0, block + i, from_y, from_x, high, wide, target + i * job.patch_plane, job.patch_row,
-                       spare)
+            read_patch(picture, start, 0, block + i, from_y, from_x, high, wide, target + i * job.patch_plane,
+                       wide * PIXEL if job.contiguous else job.patch_row, spare)
     elif job.mode == PACKED:
         pack_pixels(job, picture, start, y, x, columns, rows * columns, entry, entries, target)
     elif job.mode == PLANES and entry == 0:  # all parts of the sum read the same

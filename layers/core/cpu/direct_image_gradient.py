@@ -250,7 +250,7 @@ def image_gradient_cpu(first, last, job, error, error_picture, weights, image, i
                     following = b + entries * length * GROUPS * PIXEL
                     for index in range(tiles):
                         onto_sums = sums + (panel * tiles + index) * TILE
-                        tile_of_blocks(half, tile_height(pixels - index * ROWS, False), entries, length, table,
+                        tile_of_blocks(half, False, tile_height(pixels - index * ROWS, False), entries, length, table,
                                        mine + index * ROWS * PIXEL, b, onto_sums, chunk > 0, onto_sums, ROWS * PIXEL, nothing,
                                        none, following + index * entries * AHEAD * LINE)
             for tap in range(taps):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import Blocked
+from layers.core.cpu.blocked import Blocked, place
 from tests.layers.core.cpu import windows
 from tests.layers.core.cpu.emulated import again
 from tests.layers.core.cpu.windows import Planes, a_box_has_the_bits_of_the_whole, close, make, nothing_around
@@ -18,6 +18,7 @@ CASES = {
     "1x1 wide": (1, 16, 40, 1, (4, 260), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 one tile": (1, 16, 16, 1, (14, 14), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 long sums": (1, 600, 75, 1, (6, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "1x1 three quarters of a panel": (1, 280, 56, 1, (5, 23), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 with stride": (1, 32, 21, 1, (9, 30), (1, 1), (2, 2), (0, 0), (1, 1)),
     "1x1 with pad": (1, 33, 16, 1, (4, 5), (1, 1), (1, 1), (1, 2), (1, 1)),
     "1x1 grouped": (2, 64, 96, 2, (5, 16), (1, 1), (1, 1), (0, 0), (1, 1)),
@@ -72,6 +73,29 @@ def test_planes(case):
     close(top.get(), exact)
     nothing_around(top)
     close(run(window, image, weight, Planes, Planes, bias=bias, relu=True).get(), np.maximum(exact, 0))
+
+
+@pytest.mark.parametrize("name", ["1x1", "1x1 narrow", "1x1 wide", "1x1 one tile", "1x1 long sums"])
+def test_planes_that_are_put_into_blocks_on_the_way_give_the_bits_of_blocks(name):
+    window, image, weight, bias, _ = make(CASES[name])
+    assert direct_blocked.turns_planes(window)
+    weights = direct_blocked.prepare(window, weight)
+    height, width = window.output
+    for target in (Blocked, Planes):
+        for box in (None, (1, height, width // 3, width // 3 + 2)):
+            expected = run(window, image, weight, Blocked, target, (1, 1), bias=bias, relu=True, box=box).get()
+            for threads in (1, 3):
+                parallel.set_threads(threads)
+                top = target(expected.shape, 1).put(np.full(expected.shape, 7, np.float32))
+                direct_blocked.forward_pictures(window, *place(image), weights, top.address, top.picture, bias, True, box,
+                                                planes=False)
+                assert np.array_equal(top.get(), expected)
+                if target is Blocked:
+                    nothing_around(top)
+
+
+def test_windows_whose_planes_are_not_put_into_blocks():
+    assert not any(direct_blocked.turns_planes(make(CASES[name])[0]) for name in ("1x1 with stride", "1x1 grouped", "3x3"))
 
 
 def test_outputs_of_groups_to_planes():
