@@ -19,7 +19,7 @@ from layers.core.cpu import convolve
 from layers.core.cpu.channel_sums import bias_gradient_pictures
 from layers.core.cpu.choose import PLACES, Kernels, choose, few
 from layers.core.cpu.convolve import Window
-from netspec import caffe_pb2, geometry
+from netspec import geometry
 
 
 class Convolution(ConvolutionalLayer):
@@ -39,7 +39,7 @@ class Convolution(ConvolutionalLayer):
     def make_window(self, bottom, top, kernel, stride, pad, dilation):
         """Return the window for shapes (C, *image) and (M, *out), and choose who computes it."""
         window = self._window(bottom, top, kernel, stride, pad, dilation)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+        self.kernels = Kernels(window, self.math, self.weights_stay, self.dtype == np.float32,
                                self._blocks, self.low_memory, self.kernels)
         return window
 
@@ -61,7 +61,7 @@ class Convolution(ConvolutionalLayer):
 
     def _would_take(self, phase):
         """Whether the kernel for a phase takes blocks, were there any."""
-        return choose(self.window, phase, self.math, self.phase == caffe_pb2.TEST, blocks=True).name in PLACES
+        return choose(self.window, phase, self.math, self.weights_stay, blocks=True).name in PLACES
 
     def can_fuse(self, pool):
         if pool is None:

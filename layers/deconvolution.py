@@ -19,7 +19,7 @@ from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve, depthwise
 from layers.core.cpu.choose import Kernels, forced
 from layers.core.cpu.convolve import Window
-from netspec import caffe_pb2, geometry
+from netspec import geometry
 
 
 class Deconvolution(ConvolutionalLayer):
@@ -42,7 +42,7 @@ class Deconvolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(top[0], bottom[0], param.group, top[1:], kernel, stride, pad, dilation, bottom[1:],
                         plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+        self.kernels = Kernels(window, self.math, self.weights_stay, self.dtype == np.float32,
                                low_memory=self.low_memory, before=self.kernels)
         self._maybe_diagonal = (window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
                                 and forced() in (None, "depthwise"))

@@ -7,7 +7,7 @@ import numpy as np
 from layers.core.cpu.blocked import place
 from layers.core.cpu.choose import forced
 from layers.core.layer import Layer
-from netspec import geometry
+from netspec import caffe_pb2, geometry
 
 SIZES = 32  # of images for which a layer remembers its shapes and kernels
 
@@ -109,6 +109,11 @@ class ConvolutionalLayer(Layer):
     def planned(self):
         self._shape = None
         self._met.clear()
+
+    @property
+    def weights_stay(self):
+        """Whether weights are the same from call to call, so that what is made of them is worth keeping."""
+        return self.phase == caffe_pb2.TEST or self.param_propagate_down[:1] == [False]
 
     def place(self, blob, diff=False):
         """Return the `Place` of a bottom's or top's values as they lie."""

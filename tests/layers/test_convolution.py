@@ -9,8 +9,11 @@ import pytest
 from layers.core.convolutional import SIZES
 from layers.core.cpu import convolve, parallel, winograd
 from layers.core.layer import Layer
+from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
+from netspec.spec import NetSpec
+from netspec.spec import layers as L
 from tests.layers.windows import window_text
 from tests.support import check_gradient, make_layer, run_layer
 
@@ -282,6 +285,21 @@ def test_fillers_fill_weights_and_bias():
                                   "bias_filler { value: 0.5 }"), [np.zeros((1, 2, 5, 5))], phase=caffe_pb2.TEST)
     assert layer.blobs[0].data.std() > 0.1
     assert (layer.blobs[1].data == 0.5).all()
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_transformed_weights_are_kept_in_training_where_nothing_learns_them(rate, monkeypatch):
+    n = NetSpec()
+    n.data = L.Input(input_param={"shape": {"dim": [1, 16, 12, 12]}})
+    n.out = L.Convolution(n.data, num_output=16, kernel_size=3, pad=1, weight_filler={"type": "msra"},
+                          param=[{"lr_mult": rate}, {"lr_mult": 0}])
+    n.loss = L.Reduction(n.out, loss_weight=1)
+    net, made = Net(n.to_proto(), caffe_pb2.TRAIN, seed=1), []
+    prepare = winograd.prepare
+    monkeypatch.setattr(winograd, "prepare", lambda *args, **more: made.append(1) or prepare(*args, **more))
+    for _ in range(3):
+        net.forward()
+    assert len(made) == (3 if rate else 1)
 
 
 def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):

@@ -174,8 +174,8 @@ class _Choices(dict):
 class Kernels:
     """The kernels of one convolution layer, with its weights as they need them.
 
-    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way. In TRAIN,
-    where they change at every step, transformed ones are kept for one call only, all layers' in one place.
+    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way. Where they
+    learn, and change at every step, transformed ones are kept for one call only, all layers' in one place.
     """
 
     def __init__(self, window, math="fast", test=True, single=True, blocks=False, low_memory=False, before=None):
