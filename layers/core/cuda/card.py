@@ -86,9 +86,13 @@ class Card:
     number, name, capability : int, str, (int, int)
     processors : int
         Multiprocessors.
+    threads : int
+        That a block should have at most, where its number is free.
     arena : Arena
         Where blobs get their memory.
     """
+
+    threads = 1024
 
     def __init__(self, number):
         driver.call("Init", 0)
@@ -188,6 +192,7 @@ class SimulatedCard:
     """Stands for a card in tests; as `Card`, but spans hold arrays of bytes and nothing is ever under way."""
 
     processors = 2
+    threads = 8
     capability = compiler.OLDEST
     name = "simulated"
     stream = 0

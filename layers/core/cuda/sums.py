@@ -7,7 +7,6 @@ blocks' are added in order. Sums of few values are taken by one thread each, in 
 
 import numpy as np
 
-from layers.core.cuda.card import SimulatedCard
 from layers.core.cuda.kernel import cuda, kernel, part
 
 THREADS = 256
@@ -18,7 +17,7 @@ VALUES, PRODUCTS, MAGNITUDES, REST = range(4)  # what is added up: a, a * b, |a|
 
 def threads(card):
     """Return how many threads a block has that adds up, a power of two: few where each is a thread of Python."""
-    return 8 if isinstance(card, SimulatedCard) else THREADS
+    return min(THREADS, card.threads)
 
 
 def add_up(card, kind, a, b, sizes, target, factor=1.0, adds=False):

@@ -1,13 +1,16 @@
-"""A check for layers that have bodies for cards: against the CPU's, on a simulated card."""
+"""A check for layers that have bodies for cards: against the CPU's.
+
+The card is numba's simulator with NUMBA_ENABLE_CUDASIM=1 (make test-sim), and compiled for the CPU else (`native`).
+"""
 
 import numpy as np
-import pytest
 
 from layers.core.cuda import card as cards
 from netspec import caffe_pb2
+from tests.layers.core.cuda import native
 from tests.support import make_layer
 
-simulated = pytest.mark.skipif(not cards.simulated(), reason="needs NUMBA_ENABLE_CUDASIM=1: make test-sim")
+CARD = cards.find("gpu") if cards.simulated() else native.CARD
 
 
 def no_host(*_):
@@ -15,10 +18,10 @@ def no_host(*_):
 
 
 def on_card(text, bottoms, phase=caffe_pb2.TRAIN, params=None, in_place=False):
-    """As `make_layer`, but on the simulated card; with `in_place` the top is bottom 0."""
+    """As `make_layer`, but on the card; with `in_place` the top is bottom 0."""
     layer, bottom, top = make_layer(text, bottoms, phase, params=params)
     assert layer.has_cuda()
-    layer.card = cards.find("gpu")
+    layer.card = CARD
     layer.forward = layer.backward = no_host
     return layer, bottom, [bottom[0], *top[1:]] if in_place else top
 

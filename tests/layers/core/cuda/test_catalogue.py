@@ -4,12 +4,11 @@ import numpy as np
 from google.protobuf import text_format
 
 from layers.core import catalogue
-from layers.core.cuda import card as cards
 from layers.core.layer import Layer
 from layers.core.net import Net
 from layers.core.neuron import Neuron
 from netspec import caffe_pb2
-from tests.layers.core.cuda.cards import no_host, simulated
+from tests.layers.core.cuda.cards import CARD, no_host
 
 # They bring values in, run somebody's Python, or only look at the bottom's memory under another shape.
 ON_HOST = {"DummyData", "Flatten", "HDF5Data", "Input", "Python", "Reshape"}
@@ -46,17 +45,16 @@ CHAIN = """
     layer { name: "quiet" type: "Silence" bottom: "square" }"""
 
 
-@simulated
 def test_nothing_is_brought_to_the_host_between_layers(monkeypatch):
     found = []
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", CARD):
         net = Net(text_format.Parse(CHAIN, caffe_pb2.NetParameter()), caffe_pb2.TRAIN, device=device, seed=3)
         x = np.random.RandomState(4).uniform(-1, 1, (2, 4, 5, 6)).astype("f4")
         net.blobs["x"].data[...] = x
         net.blobs["soft"].diff[...] = x[:, :, :3, :3].reshape(2, 4, 9)
         with monkeypatch.context() as patch:
-            if device == "gpu":
-                patch.setattr(cards.find("gpu"), "download", no_host)
+            if device is CARD:
+                patch.setattr(CARD, "download", no_host)
                 for layer in net.layers:
                     if layer.card is not None:
                         layer.forward = layer.backward = no_host

@@ -1,4 +1,4 @@
-"""Softmax, losses, Accuracy and ArgMax on a simulated card, and how a net hears of bad labels."""
+"""Softmax, losses, Accuracy and ArgMax on a card, and how a net hears of bad labels."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,8 @@ from layers.core.cuda import losses, softmax
 from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
-from tests.layers.core.cuda.cards import check_on_card, simulated
+from tests.layers.core.cuda.cards import CARD, check_on_card
 
-pytestmark = simulated
 RNG = np.random.RandomState(5)
 SCORES = RNG.uniform(-3, 3, (2, 5, 3, 4)).astype("f4")
 LABELS = RNG.randint(0, 5, (2, 1, 3, 4)).astype("f4")
@@ -107,7 +106,7 @@ def test_a_bad_label_is_said_as_on_the_cpu(kind, value):
     labels[1, 0, 2, 1] = value
     labels[1, 0, 2, 3] = -7
     said = []
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", CARD):
         net = Net(text_format.Parse(NET.format(kind), caffe_pb2.NetParameter()), device=device)
         net.blobs["x"].data[...], net.blobs["label"].data[...] = SCORES, labels
         with pytest.raises(Error, match="n 1, row 2, column 1") as caught:
@@ -120,7 +119,7 @@ def test_a_bad_label_is_said_as_on_the_cpu(kind, value):
 
 def test_a_bad_label_of_given_probabilities_is_said_as_on_the_cpu():
     said = []
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", CARD):
         param = text_format.Parse("""
             layer { name: "in" type: "Input" top: "x" top: "label" input_param { shape { dim: 3 dim: 2 } shape { dim: 3 } } }
             layer { name: "it" type: "MultinomialLogisticLoss" bottom: "x" bottom: "label" }""", caffe_pb2.NetParameter())
@@ -134,7 +133,7 @@ def test_a_bad_label_of_given_probabilities_is_said_as_on_the_cpu():
 
 def test_the_loss_of_a_net_is_that_of_the_cpu():
     found = []
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", CARD):
         param = text_format.Parse("force_backward: true" + NET.format("SoftmaxWithLoss").replace('"it"', '"it" loss_weight: 3'),
                                   caffe_pb2.NetParameter())
         net = Net(param, device=device)

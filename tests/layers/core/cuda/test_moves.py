@@ -1,16 +1,14 @@
-"""Layers that move, join, scale and sum up values, on a simulated card."""
+"""Layers that move, join, scale and sum up values, on a card."""
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from layers.core.cuda import card as cards
 from layers.core.cuda import counts, small
 from layers.core.net import Net
 from netspec import caffe_pb2
-from tests.layers.core.cuda.cards import check_on_card, on_card, simulated
+from tests.layers.core.cuda.cards import CARD, check_on_card, on_card
 
-pytestmark = simulated
 RNG = np.random.RandomState(3)
 A, B, C = RNG.uniform(-1, 1, (3, 2, 3, 4, 5)).astype("f4")
 B[0, 0, 0, :2], A[0, 0, 0, 1:3] = A[0, 0, 0, :2], np.nan
@@ -88,7 +86,7 @@ def test_silence_clears_gradients_on_the_card():
         force_backward: true
         layer { name: "in" type: "Input" top: "x" top: "z" input_param { shape { dim: 2 dim: 3 } } }
         layer { name: "quiet" type: "Silence" bottom: "x" bottom: "z" }""", caffe_pb2.NetParameter())
-    net = Net(param, device="gpu")
+    net = Net(param, device=CARD)
     net.blobs["x"].diff[...] = 1
     net.forward()
     net.backward()
@@ -127,7 +125,7 @@ def test_reduction(operation, axis):
 
 
 def test_counting_is_that_of_numpy(monkeypatch):
-    card = cards.find("gpu")
+    card = CARD
     codes = np.random.RandomState(4).randint(-2, 60, 3000).astype(np.int32)
     for bins, piece in ((1, 4096), (50, 700), (50, 1)):
         monkeypatch.setattr(counts, "PIECE", piece)

@@ -1,14 +1,12 @@
-"""Layers that map each value by itself, on a simulated card."""
+"""Layers that map each value by itself, on a card."""
 
 import numpy as np
 import pytest
 
-from layers.core.cuda import card as cards
 from layers.core.cuda import sums
 from netspec import caffe_pb2
-from tests.layers.core.cuda.cards import check_on_card, on_card, simulated
+from tests.layers.core.cuda.cards import CARD, check_on_card, on_card
 
-pytestmark = simulated
 X = np.random.RandomState(0).uniform(-3, 3, (2, 3, 5, 7)).astype("f4")
 X[0, 0, 0, :4] = 0, np.nan, 100, -100
 FINITE = np.where(abs(X) < 50, X, 1)
@@ -76,7 +74,7 @@ def test_dropout_copies_in_test(in_place):
 def test_sums_are_those_of_numpy(kind, sizes):
     if kind in (sums.MAGNITUDES, sums.REST) and np.prod(sizes) > 2000:
         sizes = sizes[:2] + (sizes[2] // 50 + 1,)
-    card = cards.find("gpu")
+    card = CARD
     a, b = np.random.RandomState(2).uniform(-1, 1, (2, *sizes)).astype("f4")
     before = np.arange(sizes[1], dtype="f4")
     spans = []

@@ -1,13 +1,11 @@
-"""Pooling and LRN on a simulated card."""
+"""Pooling and LRN on a card."""
 
 import numpy as np
 import pytest
 
-from layers.core.cuda import card as cards
 from netspec import caffe_pb2
-from tests.layers.core.cuda.cards import check_on_card, on_card, simulated
+from tests.layers.core.cuda.cards import CARD, check_on_card, on_card
 
-pytestmark = simulated
 X = np.random.RandomState(6).uniform(-1, 1, (2, 2, 7, 6)).astype("f4")
 TIES = np.round(2 * X)
 ODD = X.copy()
@@ -69,7 +67,7 @@ def test_max_finds_its_winners_after_a_forward_that_was_done_with_another_layers
     text = 'type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }'
     wanted = check_on_card(text, [TIES])
     layer, bottom, top = on_card(text, [TIES])
-    layer.card = cards.SimulatedCard(7)
+    layer.card = type(CARD)(7)
     layer.card.arena.reserve(1 << 20)  # one piece: what is given back too early is what is taken next
     layer.was_done()
     top[0].diff[...] = wanted[2][0].diff
