@@ -93,3 +93,13 @@ class Concat(PartsLayer):
             for (blob, place), wanted in zip(self.pairs(bottom, top[0], top[0].diff), propagate_down):
                 if wanted:
                     blob.diff.reshape(place.shape)[...] = place
+
+    def forward_cuda(self, bottom, top):
+        """Copy the bottoms side by side."""
+        if len(bottom) > 1:
+            self.copy_on_card(bottom, top[0], joins=True)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Hand each bottom its part of the gradient."""
+        if len(bottom) > 1:
+            self.copy_on_card(bottom, top[0], joins=False, diff=True, wanted=propagate_down)

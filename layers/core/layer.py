@@ -132,6 +132,12 @@ class Layer:
         """Compute the tops' data on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.forward_cuda")
 
+    def check_cuda(self, bottom, top):
+        """Fail if the kernels of forward found something wrong, such as a bad label; called when all layers were queued.
+
+        This waits for the card, so only layers that can find something look.
+        """
+
     def backward_cuda(self, top, propagate_down, bottom):
         """As `backward`, on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.backward_cuda")

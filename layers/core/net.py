@@ -326,6 +326,7 @@ class Net:
         """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
         loss = 0.0
         done = ()  # numbers of layers whose work one before them has done
+        queued = []  # numbers of layers that a card may still be at
         checked = False
         debug = self.param.debug_info
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or debug
@@ -354,17 +355,29 @@ class Net:
                         blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
-            if weighted:
-                for blob, weight in zip(top, layer.loss_weights):
-                    if weight:
-                        loss += weight * float(blob.peek().sum(dtype=np.float64))
+            if weighted and (layer.card is None or self._given_up):
+                loss += self._loss(number)
+            if layer.card is not None:
+                queued.append(number)
             if debug:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
+        for number in queued:
+            try:
+                self.layers[number].check_cuda(self.bottom_vecs[number], self.top_vecs[number])
+            except Exception as error:
+                self._blame(self.layers[number], self.bottom_vecs[number], error, self.current_sample if number else None)
+            if not self._given_up:
+                loss += self._loss(number)
         if self._borders is not None:
             self._borders.done()
         return loss
+
+    def _loss(self, number):
+        """Return the sum over the tops of a layer of loss weight times values (float64)."""
+        return sum(weight * float(blob.peek().sum(dtype=np.float64))
+                   for blob, weight in zip(self.top_vecs[number], self.layers[number].loss_weights) if weight)
 
     def _check_memory(self, number, last):
         """When sizes have changed: give all blobs their shapes, and refuse what cannot be had before it is taken."""

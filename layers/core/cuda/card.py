@@ -86,9 +86,13 @@ class Card:
     number, name, capability : int, str, (int, int)
     processors : int
         Multiprocessors.
+    threads : int
+        That a block should have at most, where its number is free.
     arena : Arena
         Where blobs get their memory.
     """
+
+    threads = 1024
 
     def __init__(self, number):
         driver.call("Init", 0)
@@ -188,6 +192,7 @@ class SimulatedCard:
     """Stands for a card in tests; as `Card`, but spans hold arrays of bytes and nothing is ever under way."""
 
     processors = 2
+    threads = 8
     capability = compiler.OLDEST
     name = "simulated"
     stream = 0
@@ -249,8 +254,7 @@ class SimulatedCard:
         if function is None:
             from layers.core.cuda import ptx_simulated
 
-            device = functools.partial(cuda.jit, device=True)
-            function = cuda.jit(bound(kernel.function, cuda, ptx_simulated, device, self._parts))
+            function = cuda.jit(bound(kernel.function, SimulatedCuda(), ptx_simulated, lambda part: part, self._parts))
             self._functions[kernel] = function
         given = []
         for (name, pointer), one in zip(kernel.arguments, arguments, strict=True):
@@ -271,6 +275,18 @@ class SimulatedCard:
 
     def synchronize(self):
         """Nothing is under way."""
+
+
+class SimulatedCuda:
+    """What is called `cuda` in simulated kernels and their parts: numba's stand-in for the kernel that runs.
+
+    numba itself puts it into the globals of a device function as a thread enters, and takes it out as any leaves.
+    """
+
+    def __getattr__(self, name):
+        from numba.cuda.simulator import kernel
+
+        return getattr(kernel._get_kernel_context(), name)
 
 
 def _dotted(capability):

@@ -13,7 +13,7 @@ except ImportError as error:
     driver, _missing = None, error
 
 CTYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int32": ctypes.c_int32, "int64": ctypes.c_int64,
-          "uint8": ctypes.c_uint8, "boolean": ctypes.c_bool}
+          "uint64": ctypes.c_uint64, "uint8": ctypes.c_uint8, "boolean": ctypes.c_bool}
 
 
 class DriverError(Error):

@@ -22,7 +22,8 @@ import types
 cuda = ptx = None
 
 KERNELS = {}  # "module.name" -> Kernel, of all modules that were imported
-TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "byte": "uint8", "bool": "boolean"}
+TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "ulong": "uint64", "byte": "uint8",
+         "bool": "boolean"}
 
 
 class Kernel:
