@@ -65,8 +65,8 @@ class Memory:
             return
         if self.blocked is not None and self.blocked.whole is None:
             spare.append(self.blocked)
-        self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen, self.lost = False, True
+        self.array = self.blocked = self.border = self._fingerprint = self.part = None
+        self.seen, self.on_card, self.on_host, self.lost = False, False, True, True
 
     def expect(self, spare):
         """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
@@ -186,14 +186,13 @@ class Memory:
             self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
         # Whoever holds a view may have written since; the card is told each time.
         if read and self.on_host and (not self.on_card or self.held):
-            if self.array is None and self.blocked is None:
+            if self.array is None and self.blocked is None and not self.lost:
                 card.clear(self.part.span)
             else:
                 card.upload(self.part.span, self.peek())
         self.on_card = True
         if write:
-            self.on_host = self.seen = False
-            self.blocked = self.border = self._fingerprint = None
+            self._changed_on_card()
         return self.part.span
 
     def clear_on_card(self):
@@ -201,8 +200,12 @@ class Memory:
         if self.part is None or not self.on_card:
             return False
         self.card.clear(self.part.span)
-        self.on_host = False
+        self._changed_on_card()
         return True
+
+    def _changed_on_card(self):
+        self.on_host = self.seen = self.lost = False
+        self.blocked = self.border = self._fingerprint = None
 
     def set_border(self, border):
         """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""

@@ -38,19 +38,19 @@ def card(number):
 
 
 def find(device):
-    """Return the `Card` that somebody means by None or "cpu" (no card), a number, or "gpu", "gpu:1" and the like."""
+    """Return the `Card` that somebody means by None or "cpu" (no card), a number, "gpu" (the first) or "gpu:1"."""
     if device in (None, "", "cpu"):
         return None
     if isinstance(device, (Card, SimulatedCard)):
         return device
-    name, _, number = str(device).partition(":")
-    if isinstance(device, (int, np.integer)) or name in ("gpu", "cuda") and (not number or number.isdigit()):
-        number = int(device) if isinstance(device, (int, np.integer)) else int(number or 0)
-        if number < 0:
+    name, _, number = str(device).rpartition(":")
+    name, number = ("gpu", "0") if number in ("gpu", "cuda") else (name or "gpu", number)
+    if name in ("gpu", "cuda") and number.removeprefix("-").isdecimal():
+        if int(number) < 0:
             raise Error(f"device {device}: cards are counted from 0")
-        return card(number)
-    if "all" in (name, number) or "," in str(device):
-        raise Error(f"device '{device}': deepjet runs a net on one card so far; name one, 'gpu:0'")
+        return card(int(number))
+    if name in ("gpu", "cuda") and (number == "all" or "," in number):
+        raise Error(f"device '{device}': deepjet runs a net on one card so far; name one, such as 'gpu:0'")
     raise UnknownName(f"device '{device}'; it is 'cpu', 'gpu' or 'gpu:NUMBER'")
 
 
@@ -134,8 +134,8 @@ class Card:
             raise Error(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more: {error}") from error
 
     def give_back(self, span):
-        """Free a span of `take`."""
-        self.enter()
+        """Free a span of `take`, when what was queued is done."""
+        self.synchronize()
         driver.call("MemFree", span.address)
 
     @staticmethod
