@@ -17,6 +17,7 @@ import numpy as np
 from google.protobuf import message as protobuf_message
 
 from layers.core import rng
+from layers.core.blob import Blob
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text, upgrade
 from netspec.errors import Error, UnknownName, nearest
@@ -94,7 +95,7 @@ class Solver:
     net, test_nets : Net, list of Net
     iter : int
         How many times the weights were updated.
-    history : list
+    history : History
         For each learnable parameter (times `histories`) an array, or None while it is all zero.
     requested_action : callable
         Asked after every iteration and before every test pass; returns None, "snapshot" or "stop".
@@ -123,7 +124,7 @@ class Solver:
         self._make_test_nets()
         shapes = [blob.shape for blob in self.net.learnable_params]
         self.history_shapes = shapes * self.histories
-        self.history = [None] * len(self.history_shapes)
+        self.history = History(self.history_shapes, self.net.dtype)
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
@@ -367,22 +368,25 @@ class Solver:
         raise NotImplementedError(f"{type(self).__name__}.update")
 
     def history_of(self, number, which=0):
-        """Return the history array of a parameter (number `which` of it); zeros when it is asked for first."""
-        place = number + which * len(self.net.learnable_params)
-        if self.history[place] is None:
-            self.history[place] = np.zeros(self.history_shapes[place], self.net.dtype)
-        return self.history[place]
+        """Return the history of a parameter (number `which` of it), a Blob; zeros when it is asked for first."""
+        return self.history.blobs[number + which * len(self.net.learnable_params)]
+
+    def update_on(self, blob):
+        """Return the card on which to update a parameter: where its gradient or its values are; None is the CPU."""
+        card = self.net.card
+        return card if card is not None and (blob.is_on(card, diff=True) or not blob.has_diff and blob.is_on(card)) else None
 
     def has_history(self, number, which=0):
         """Whether the history array of a parameter was ever asked for; otherwise it is zero and takes no memory."""
-        return self.history[number + which * len(self.net.learnable_params)] is not None
+        return self.history_of(number, which).memory().taken
 
     def _clip(self):
         """Return the factor that brings the norm of all accumulated diffs down to clip_gradients, at most 1."""
         limit = self.param.clip_gradients
         if limit < 0:
             return np.float32(1)
-        norm = math.sqrt(sum(health.sum_of_squares(blob.diff) for blob in self.net.learnable_params if blob.has_diff))
+        touched = [blob for blob in self.net.learnable_params if blob.has_diff]
+        norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
         if not norm > limit:
             return np.float32(1)
         factor = np.float32(limit / norm)
@@ -448,6 +452,35 @@ class Solver:
         """Give back the nets' files and threads."""
         for net in (self.net, *self.test_nets):
             net.close()
+
+
+class History:
+    """What a solver remembers of each parameter, as arrays; None stands for zeros that have taken no memory.
+
+    Attributes
+    ----------
+    blobs : list of Blob
+        The same where the parameters are: here or on a card.
+    """
+
+    def __init__(self, shapes, dtype):
+        self.blobs = [Blob(shape, f"history {number}", dtype) for number, shape in enumerate(shapes)]
+
+    def __len__(self):
+        return len(self.blobs)
+
+    def __iter__(self):
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number):
+        blob = self.blobs[number]
+        return blob.data if blob.memory().taken else None
+
+    def __setitem__(self, number, values):
+        blob = self.blobs[number]
+        self.blobs[number] = Blob(blob.shape, blob.name, blob.dtype)
+        if values is not None:
+            self.blobs[number].data[...] = values
 
 
 def _outputs(net):

@@ -340,6 +340,11 @@ class Blob:
         """Whether the gradient's memory was ever touched: an untouched one is zero and takes no memory."""
         return self._diff.taken
 
+    def clear_diff(self):
+        """Set `diff` to zero, where it is; memory that was never touched stays untaken."""
+        if self.has_diff and not self._diff.clear_on_card():
+            self.diff.fill(0)
+
     def memory(self, diff=False):
         """Return the `Memory` behind `data`, or behind `diff`: for layers that know about layouts."""
         return self._diff if diff else self._data
@@ -375,6 +380,11 @@ class Blob:
             if place is not None:
                 return place
         return self.memory(diff).write(self._shape, self.diff_blocks if diff else self.blocks)
+
+    def is_on(self, card, diff=False):
+        """Whether the values of `data` (or `diff`) are valid on a card."""
+        memory = self.memory(diff)
+        return memory.on_card and memory.card is card
 
     def on(self, card, diff=False):
         """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""

@@ -498,8 +498,7 @@ class Net:
     def clear_param_diffs(self):
         """Set the gradients of all parameters to zero; memory that was never touched stays untaken."""
         for blob in self.learnable_params:
-            if blob.has_diff and not blob.memory(diff=True).clear_on_card():
-                blob.diff.fill(0)
+            blob.clear_diff()
 
     def _number(self, name, default):
         if name is None:

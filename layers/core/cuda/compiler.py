@@ -81,13 +81,15 @@ def _compile(kernel, capability):
 
 
 @functools.cache
-def version():
-    """Return a hash of what PTX depends on beside its kernel: the layers' sources and the compiler."""
+def version(source=None):
+    """Return a hash of what PTX depends on: the layers' sources, a kernel's own `source` elsewhere, and the compiler."""
     import importlib.metadata
 
     digest = hashlib.sha256()
     for path in sorted(LAYERS.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    if source is not None:
+        digest.update(source.read_bytes())
     for package in ("numba", "llvmlite", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             digest.update(f"{package} {importlib.metadata.version(package)}".encode())
@@ -108,7 +110,8 @@ def folder():
 
 def _place(kernel, capability):
     place = folder()
-    name = f"{kernel.name}-sm_{capability[0]}{capability[1]}-{version()[:16]}.ptx"
+    source = pathlib.Path(kernel.function.__code__.co_filename)
+    name = f"{kernel.name}-sm_{capability[0]}{capability[1]}-{version(None if LAYERS in source.parents else source)[:16]}.ptx"
     return place and place / name
 
 

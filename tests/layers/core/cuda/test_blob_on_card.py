@@ -1,5 +1,6 @@
 """A blob's values are on the side that has the newer ones, whoever writes and however."""
 
+import functools
 import gc
 
 import numpy as np
@@ -24,11 +25,11 @@ def counted(card, monkeypatch):
     """Return {"upload": calls, "download": calls} of the card from now on."""
     counts = {"upload": 0, "download": 0}
     for name in counts:
-        def counting(*arguments, name=name, call=getattr(card, name)):
+        def counting(call, name, *arguments):
             counts[name] += 1
             return call(*arguments)
 
-        monkeypatch.setattr(card, name, counting)
+        monkeypatch.setattr(card, name, functools.partial(counting, getattr(card, name), name))
     return counts
 
 

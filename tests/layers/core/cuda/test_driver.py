@@ -50,7 +50,8 @@ def test_a_kernel_is_launched_with_its_arguments_by_value(fake):
     kernel = Kernel(every_kind, "float*, float, double, int, long, byte, bool", 64, 100 << 10)
     function = driver.Function(kernel, (9, 0))
     assert ("FuncSetAttribute", (f"{kernel.name} (9, 0)", "entry"), 1, 100 << 10) in fake.called
-    fake.layout = [ctypes.c_uint64, ctypes.c_float, ctypes.c_double, ctypes.c_int32, ctypes.c_int64, ctypes.c_uint8, ctypes.c_bool]
+    fake.layout = [ctypes.c_uint64, ctypes.c_float, ctypes.c_double, ctypes.c_int32, ctypes.c_int64, ctypes.c_uint8,
+                   ctypes.c_bool]
     values = [1 << 40, 0.5, 0.1, -3, -1 << 40, 200, True]
     function.launch((7, 1, 1), (64, 1, 1), "stream", values)
     assert fake.launched == [((f"{kernel.name} (9, 0)", "entry"), (7, 1, 1), (64, 1, 1), 100 << 10, "stream", values, 0)]
