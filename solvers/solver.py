@@ -18,6 +18,7 @@ from google.protobuf import message as protobuf_message
 
 from layers.core import rng
 from layers.core.blob import Blob
+from layers.core.cuda.driver import CardError
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text, upgrade
 from netspec.errors import Error, UnknownName, nearest
@@ -125,6 +126,8 @@ class Solver:
         shapes = [blob.shape for blob in self.net.learnable_params]
         self.history_shapes = shapes * self.histories
         self.history = History(self.history_shapes, self.net.dtype)
+        self.net.beside = [blob for number, blob in enumerate(self.history.blobs)
+                           if self.net.params_lr[number % len(self.net.params_lr)]]
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
@@ -237,7 +240,6 @@ class Solver:
         self.resumed = self.stopped = False
         end = self.iter + count
         since, timer = self.iter, time.perf_counter()
-        last = len(self.net.layers) - 1
         while self.iter < end:
             self.net.clear_param_diffs()
             if self._is_due(param.test_interval) and (self.iter or param.test_initialization):
@@ -248,14 +250,10 @@ class Solver:
             display = self._is_due(param.display)
             self.net.param.debug_info = bool(display and param.debug_info)
             before = snapshot.record(self)
-            loss = 0.0
-            for _ in range(param.iter_size):
-                part = self.net.forward_from_to(0, last)
-                if not math.isfinite(part):
-                    self._stop_at_bad_loss(part, before)
-                self.pixel_loss.add()
-                self.net.backward_from_to(last, 0)
-                loss += part
+            try:
+                loss = sum(self._pass(before) for _ in range(param.iter_size))
+            except CardError as error:
+                raise type(error)(f"{error}; iteration {self.iter} is not done; {self._keep(before)}") from error
             self._smooth(loss / param.iter_size)
             if display:
                 lapse = time.perf_counter() - timer
@@ -267,7 +265,10 @@ class Solver:
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
             self._call(1)
-            self.apply_update()
+            try:
+                self.apply_update()
+            except CardError as error:
+                raise type(error)(f"{error}; the update of iteration {self.iter} is half done; {snapshot.last(self)}") from error
             self.iter += 1
             self._call(2)
             action = self.requested_action()
@@ -276,6 +277,18 @@ class Solver:
             if action == "stop":
                 self.stopped = True
                 break
+
+    def _pass(self, before):
+        """Run forward and backward; return the loss, which must be finite. `before`: what `snapshot.record` said before."""
+        net, last = self.net, len(self.net.layers) - 1
+        # A card does not wait between the two for somebody to look at the loss.
+        loss = net.forward_from_to(0, last) if net.card is None else net.forward_backward()
+        if not math.isfinite(loss):
+            self._stop_at_bad_loss(loss, before)
+        self.pixel_loss.add()
+        if net.card is None:
+            net.backward_from_to(last, 0)
+        return loss
 
     def solve(self, resume=None):
         """Train until `max_iter`, from the state file `resume` if one is given; snapshot and test at the end."""
@@ -319,15 +332,17 @@ class Solver:
         what = (f"the loss is {loss:g} in iteration {self.iter}; the first value that is not finite is in {first}; "
                 "lower base_lr or give clip_gradients, and look at the data (a loss per pixel near 87.3365 = "
                 "-log(FLT_MIN) before it says that the scores have grown too large)")
+        raise Error(f"{what}; {self._keep(before)}")
+
+    def _keep(self, before):
+        """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""
         is_kept = self.last_snapshot is not None and self.last_snapshot[0] == self.iter
-        if is_kept or health.bad_parameter(self.net):
-            kept = snapshot.last(self)
-        else:
-            try:
-                kept = f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
-            except (Error, OSError) as error:
-                kept = f"a snapshot of the state before could not be written ({error}); {snapshot.last(self)}"
-        raise Error(f"{what}; {kept}")
+        try:
+            if is_kept or health.bad_parameter(self.net):
+                return snapshot.last(self)
+            return f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
+        except (Error, OSError) as error:
+            return f"a snapshot of the state before could not be written ({error}); {snapshot.last(self)}"
 
     def _check_parameters(self):
         bad = health.bad_parameter(self.net)

@@ -102,7 +102,7 @@ class Memory:
             self.array = array  # before the blocks go: an interrupt loses nothing
             self.blocked = None
         if not self.on_host:
-            self.card.download(self.array, self.part.span)
+            self.card.download(self.array[: self._there()], self.part.span)
             self.on_host = True
         return self.array
 
@@ -176,20 +176,24 @@ class Memory:
 
     # --- on a card --------------------------------------------------------------------------------------------------
 
-    def span(self, card, read=True, write=False):
-        """Return the values' `Span` on `card`; they are brought there to be `read`, and valid nowhere else after a `write`."""
+    def span(self, card, count, read=True, write=False):
+        """Return the `Span` of the first `count` values on `card`, maybe of more.
+
+        They are brought there to be `read`, and valid nowhere else after a `write`.
+        """
         if self.dtype != np.float32:
             raise Error(f"values of {np.dtype(self.dtype)} on a card: cards compute in float32")
-        if self.part is None or self.card is not card:
+        if self.part is None or self.card is not card or self._there() < count:
             if self.part is not None:
                 self.peek()
-            self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
+            self.part, self.on_card = None, False  # before another is taken
+            self.part, self.card = card.arena.take(count * 4), card
         # Whoever holds a view may have written since; the card is told each time.
         if read and self.on_host and (not self.on_card or self.held):
             if self.array is None and self.blocked is None and not self.lost:
                 card.clear(self.part.span)
             else:
-                card.upload(self.part.span, self.peek())
+                card.upload(self.part.span, self.peek()[: self._there()])
         self.on_card = True
         if write:
             self._changed_on_card()
@@ -202,6 +206,10 @@ class Memory:
         self.card.clear(self.part.span)
         self._changed_on_card()
         return True
+
+    def _there(self):
+        """Return how many values there is room for on the card."""
+        return min(self.capacity, self.part.span.nbytes // 4)
 
     def _changed_on_card(self):
         self.on_host = self.seen = self.lost = False
@@ -388,15 +396,15 @@ class Blob:
 
     def on(self, card, diff=False):
         """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""
-        return self.memory(diff).span(card)
+        return self.memory(diff).span(card, self._count)
 
     def write_on(self, card, diff=False):
         """The same for a kernel that writes every value."""
-        return self.memory(diff).span(card, read=False, write=True)
+        return self.memory(diff).span(card, self._count, read=False, write=True)
 
     def change_on(self, card, diff=False):
         """The same for a kernel that reads and writes, or writes some values only."""
-        return self.memory(diff).span(card, write=True)
+        return self.memory(diff).span(card, self._count, write=True)
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""

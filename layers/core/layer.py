@@ -132,6 +132,12 @@ class Layer:
         """Compute the tops' data on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.forward_cuda")
 
+    def check_cuda(self, bottom, top):
+        """Fail if the kernels of forward found something wrong, such as a bad label; called when all layers were queued.
+
+        This waits for the card, so only layers that can find something look.
+        """
+
     def backward_cuda(self, top, propagate_down, bottom):
         """As `backward`, on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.backward_cuda")
@@ -185,6 +191,14 @@ class Layer:
     def kept_bytes(self):
         """Return the bytes that the layer keeps beside its blobs, for their shapes now."""
         return 0
+
+    def kernel_cuda(self):
+        """As `kernel`, of what computes forward on `self.card`."""
+        return "plain", ""
+
+    def bytes_cuda(self):
+        """Return the bytes on `self.card` beside the blobs, for their shapes now: (kept between calls, most within a call)."""
+        return 0, 0
 
     def border_step(self, rectify):
         """Return the `layers.core.border.Step` of this layer, or None where it has none; `rectify` as in `forward_fused`."""

@@ -113,6 +113,8 @@ class Net:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
         self._spare = []  # Blocked images that nobody needs at the moment
+        self._queued = []  # numbers of the layers that a card was told in the last forward
+        self.beside = []  # blobs that will lie where the parameters do: a solver's history
         self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
         self._borders = Borders() if border and phase == caffe_pb2.TEST and self.card is None else None
@@ -313,15 +315,19 @@ class Net:
         self.backward_from_to(self._number(start, len(self.layers) - 1), self._number(end, 0))
 
     def forward_backward(self):
-        """Run forward and backward; return the loss."""
+        """Run forward and backward; return the loss. On a card nobody waits for it before all is queued."""
         last = len(self.layers) - 1
-        loss = self.forward_from_to(0, last)
+        loss = self.forward_from_to(0, last, settle=False)
         self.backward_from_to(last, 0)
-        return loss
+        return loss + self.settle()
 
-    def forward_from_to(self, first, last):
-        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
+    def forward_from_to(self, first, last, settle=True):
+        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64).
+
+        Without `settle` what a card still computes is left out: `settle` returns it.
+        """
         loss = 0.0
+        self._queued = []
         done = ()  # numbers of layers whose work one before them has done
         checked = False
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
@@ -345,15 +351,34 @@ class Net:
                     blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
-            for blob, weight in zip(top, layer.loss_weights):
-                if weight:
-                    loss += weight * float(blob.peek().sum(dtype=np.float64))
+            if layer.card is not None:
+                self._queued.append(number)
+            if layer.card is None or self._given_up:
+                loss += self._loss(number)
             if self.param.debug_info:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
         if self._borders is not None:
             self._borders.done()
+        return loss + self.settle() if settle else loss
+
+    def _loss(self, number):
+        """Return the sum over the tops of a layer of loss weight times values (float64)."""
+        return sum(weight * float(blob.peek().sum(dtype=np.float64))
+                   for blob, weight in zip(self.top_vecs[number], self.layers[number].loss_weights) if weight)
+
+    def settle(self):
+        """Wait for what a card was told in the last forward, see that it went well, and return the losses among it."""
+        loss, queued, self._queued = 0.0, self._queued, []
+        for number in queued:
+            layer, bottom = self.layers[number], self.bottom_vecs[number]
+            try:
+                layer.check_cuda(bottom, self.top_vecs[number])
+            except Exception as error:
+                self._blame(layer, bottom, error, self.current_sample if number else None)
+            if not self._given_up:
+                loss += self._loss(number)
         return loss
 
     def _check_memory(self, number, last):
@@ -365,25 +390,31 @@ class Net:
             if not self.bottom_vecs[i] or self.layers[i].foreign:
                 break  # its sizes are known when its turn comes
             self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
-        need, free = self.plan.memory().total - self._taken(), free_memory()
+        need = self.plan.memory().total - self._taken()
+        free, where = (free_memory(), "") if self.card is None else (self.card.arena.available(), f" on {self.card}")
         if free is not None and need > free:
             self._sizes = None
-            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more, and {free / 2**30:.2f} GiB are free; make "
-                        f"the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more{where}, and {free / 2**30:.2f} GiB are free; "
+                        f"make the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+        if self.card is not None and need > 0:
+            self.card.arena.reserve(need)
         self._sizes = sizes
 
     def _taken(self):
-        """Return the bytes that blobs and parameters hold already."""
-        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params)
+        """Return the bytes that blobs and parameters hold already, where the net computes."""
+        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params, *self.beside)
                     for memory in (blob.memory(), blob.memory(diff=True))}
-        return sum(memory.nbytes for memory in memories.values())
+        if self.card is None:
+            return sum(memory.nbytes for memory in memories.values())
+        parts = [memory.part for memory in memories.values() if memory.card is self.card]
+        return sum(part.span.nbytes for part in parts if part is not None)
 
     def _forward_step(self, number, last):
         """Run layer `number`, with those behind it up to `last` that it can do on its way; return their numbers."""
         layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
         fusion = self.plan.fusions.get(number)
         rectify = pool = None
-        if fusion is not None and fusion.rectify <= last and layer.can_fuse(None):
+        if fusion is not None and fusion.rectify <= last and layer.card is None and layer.can_fuse(None):
             rectify = fusion.rectify
             if fusion.pool is not None and fusion.pool <= last:
                 pooling = self.layers[fusion.pool]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from layers.core.cuda import card as cards
+from layers.core.cuda.driver import CardError
 from layers.core.net import Net
 from solvers import health, sgd, snapshot, solver
 from tests.layers.core.cuda.simulated import needs_card
@@ -119,9 +120,9 @@ def test_a_bad_loss_stops_the_run_and_keeps_the_state_before(tmp_path, monkeypat
     before = [blob.data.copy() for blob in kept(made)]
     forward = Net.forward_from_to
 
-    def spoiled(self, first, last):
+    def spoiled(self, first, last, **how):
         self.blobs["data"].data[...] = np.nan
-        return forward(self, first + 1, last)
+        return forward(self, first + 1, last, **how)
 
     monkeypatch.setattr(Net, "forward_from_to", spoiled)
     with pytest.raises(Exception, match=r"the loss is nan in iteration 1; .*kept in .*snap_iter_1\.solverstate"):
@@ -129,3 +130,38 @@ def test_a_bad_loss_stops_the_run_and_keeps_the_state_before(tmp_path, monkeypat
     again = machine(tmp_path, monkeypatch)
     again.restore(snapshot.names(made)[1])
     assert all((blob.data == values).all() for blob, values in zip(kept(again), before))
+
+
+def test_an_error_of_the_card_keeps_the_state_before(tmp_path, monkeypatch, on_card):
+    made = machine(tmp_path, monkeypatch)
+    made.step(1)
+    before = [blob.data.copy() for blob in made.net.learnable_params]
+
+    def refuse(*arguments):
+        raise CardError("out of it")
+
+    monkeypatch.setattr(Net, "backward_from_to", refuse)
+    with pytest.raises(CardError, match=r"out of it; iteration 1 is not done; the state before .* kept in .*snap_iter_1\.solver"):
+        made.step(1)
+    again = machine(tmp_path, monkeypatch)
+    again.restore(snapshot.names(made)[1])
+    assert all((blob.data == values).all() for blob, values in zip(again.net.learnable_params, before))
+    monkeypatch.undo()
+    monkeypatch.setattr(sgd.SGDSolver, "update", refuse)
+    with pytest.raises(CardError, match="out of it; the update of iteration 1 is half done; the last snapshot is of iteration 1"):
+        made.step(1)
+
+
+def test_a_card_that_is_lost_names_the_last_snapshot(tmp_path, monkeypatch, on_card):
+    made = machine(tmp_path, monkeypatch)
+    made.step(1)
+    made.snapshot()
+    made.step(1)
+
+    def refuse(*arguments):
+        raise CardError("the card is gone")
+
+    monkeypatch.setattr(type(made.net.card), "download", refuse)
+    monkeypatch.setattr(type(made.net.card), "launch", refuse)
+    with pytest.raises(CardError, match="card is gone.*could not be written .*; the last snapshot is of iteration 1: .*_iter_1"):
+        made.step(1)

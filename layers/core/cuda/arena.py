@@ -47,16 +47,19 @@ class Arena:
             return self.capacity - self._taken + self.card.memory()[1]
 
     def reserve(self, nbytes):
-        """See that `nbytes` more can be taken without asking the driver again: one piece of what is not there yet."""
+        """See that `nbytes` more can be taken without asking the driver again.
+
+        What is not there comes as one piece; small pieces that nobody uses any more make room for it.
+        """
         with self._lock:
             self._settle()
-            free = self.capacity - self._taken
-            if nbytes > free:
-                self._grow(nbytes - free)
+            if nbytes > self.capacity - self._taken:
+                self._trim()
+                self._grow(nbytes - (self.capacity - self._taken))
 
     def take(self, nbytes):
         """Return a part of at least `nbytes`, aligned to 256 bytes and not cleared."""
-        nbytes = _rounded(max(nbytes, 1))
+        nbytes = rounded(max(nbytes, 1))
         with self._lock:
             self._settle()
             number = self._fitting(nbytes)
@@ -76,7 +79,7 @@ class Arena:
         return min(sizes)[1] if sizes else None
 
     def _grow(self, nbytes):
-        nbytes = _rounded(nbytes)
+        nbytes = rounded(nbytes)
         try:
             span = self.card.take(nbytes)
         except Error:
@@ -136,5 +139,6 @@ class Part:
         self.arena.give_back(self.piece, self.offset, self.span.nbytes)
 
 
-def _rounded(nbytes):
+def rounded(nbytes):
+    """Return the bytes that a part of `nbytes` takes."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

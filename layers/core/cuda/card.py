@@ -131,7 +131,7 @@ class Card:
         try:
             return Span(int(driver.call("MemAlloc", nbytes)), nbytes)
         except driver.DriverError as error:
-            raise Error(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more: {error}") from error
+            raise driver.CardError(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more: {error}") from error
 
     def give_back(self, span):
         """Free a span of `take`, when what was queued is done."""
@@ -211,7 +211,7 @@ class SimulatedCard:
     def take(self, nbytes):
         """Return a new `Span`, full of NaN: nobody may count on zeros."""
         if nbytes > self.most - self.taken:
-            raise Error(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more")
+            raise driver.CardError(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more")
         self.taken += nbytes
         return Span(np.full(nbytes, 0xFF, np.uint8), nbytes)
 

@@ -16,7 +16,11 @@ CTYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int32": ctypes
           "uint8": ctypes.c_uint8, "boolean": ctypes.c_bool}
 
 
-class DriverError(Error):
+class CardError(Error):
+    """A card does not do, in the middle of a run, what it should."""
+
+
+class DriverError(CardError):
     """The driver refused; `number` is its code."""
 
     number = None

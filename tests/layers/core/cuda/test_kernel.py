@@ -33,7 +33,7 @@ def test_declarations_that_do_not_fit_are_refused():
         @kernel("float*, int")
         def one(x):
             pass
-    with pytest.raises(TypeError, match=r"type 'half\*'; known are float, double, int, long, byte, bool"):
+    with pytest.raises(TypeError, match=r"type 'half\*'; known are float, double, int, long, .*each with or without"):
         @kernel("half*")
         def two(x):
             pass
