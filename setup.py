@@ -28,7 +28,7 @@ setup(
     extras_require={
         # Kernels for NVIDIA cards. Drivers from 580 on take the PTX of CUDA 13.0; what later compilers write they refuse.
         "cuda": CUDA13,
-        # For older drivers.
+        # Drivers from 550 on, which take the PTX of CUDA 12.4.
         "cuda12": ["numba-cuda[cu12]==0.30.4", "cuda-toolkit==12.4.*", "nvidia-nvjitlink-cu12==12.4.*"],
         # With NVIDIA's assembler, which tells of registers and spills without a card.
         "cuda-test": [*CUDA13, "nvidia-cuda-nvcc==13.0.*"],

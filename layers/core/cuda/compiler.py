@@ -23,7 +23,7 @@ _lock = threading.Lock()
 LAYERS = pathlib.Path(__file__).resolve().parents[2]
 OLDEST = (7, 5)  # capability: Turing
 WHOLE = "\n// whole\n"  # the last line of what is kept: a file that was cut off lacks it
-INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers before 580: '.[cuda12]')"
+INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers from 550 to 575: '.[cuda12]')"
 
 
 def ptx_of(kernel, capability):
