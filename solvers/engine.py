@@ -15,8 +15,8 @@ from solvers import log
 def add_options(parser, low_memory=True):
     """Add --gpu, --threads, --math, --plan, --no-border; and --low-memory unless the command reads blobs that others do not."""
     parser.add_argument("--gpu", metavar="N",
-                        help="compute on NVIDIA card N, counted from 0 as nvidia-smi -L does, or with 'none' on the CPU whatever the "
-                        "solver file says (default: DEEPJET_DEVICE, such as 'gpu:0', or the CPU)")
+                        help="compute on NVIDIA card N, counted from 0 as nvidia-smi -L does; 'none': the CPU, whatever a solver "
+                        "file says (default: DEEPJET_DEVICE, such as 'gpu:0', or the CPU)")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads to compute with (default: all cores)")
     parser.add_argument("--math", choices=MATH,
                         help="how convolutions are computed: fast (default; errors to 5e-6 a layer, 7x7 1.4e-5), strict (direct "
