@@ -133,6 +133,6 @@ def test_published_solvers_train_without_a_card(found, tmp_path, monkeypatch, ca
 def test_training_on_a_card_prints_its_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small.write(tmp_path)
-    assert run_door(run.main, ["solver.prototxt", "--iterations", "2", "--plan", "--gpu", "0"]) == 0
+    assert run_door(run.main, ["solver.prototxt", "--iterations", "1", "--plan", "--gpu", "0"]) == 0
     err = capsys.readouterr().err
     assert "plan of 'small' (TRAIN, <card 0: " in err and "memory on <card 0: " in err

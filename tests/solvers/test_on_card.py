@@ -17,8 +17,16 @@ CLOSE = 3e-7  # of the largest value: products and sums that go together are rou
 
 @pytest.fixture
 def on_card(monkeypatch):
-    """Let all updates run on the card, whatever computes the gradients."""
+    """Let all updates run on the card and all layers on the host, which is quicker than to simulate them."""
     monkeypatch.setenv("DEEPJET_DEVICE", "gpu")
+    make = Net._make_layers
+
+    def make_layers(self):
+        card, self.card = self.card, None
+        make(self)
+        self.card = card
+
+    monkeypatch.setattr(Net, "_make_layers", make_layers)
     updated = []
 
     def update_on(self, blob):
@@ -56,6 +64,15 @@ def test_steps_equal_the_cpus(tmp_path, monkeypatch, on_card, text):
             if one.memory().taken:  # who looks at a history takes memory for it
                 assert abs(one.data - other.data).max() <= CLOSE * abs(other.data).max(), one.name
     assert there.smoothed_loss == pytest.approx(cpu.smoothed_loss, rel=1e-6)
+
+
+def test_a_whole_net_is_trained_as_on_the_cpu(tmp_path, monkeypatch):
+    there, cpu = machine(tmp_path, monkeypatch), machine(tmp_path, monkeypatch, device="cpu")
+    for made in (there, cpu):
+        made.step(2)
+    assert there.net.card is not None and there.smoothed_loss == pytest.approx(cpu.smoothed_loss, rel=1e-5)
+    for one, other in zip(kept(there), kept(cpu)):
+        assert abs(one.data - other.data).max() <= 1e-5 * abs(other.data).max(initial=1e-6), one.name
 
 
 def test_the_kernel_equals_the_plain_rule():
@@ -137,7 +154,7 @@ def test_an_error_of_the_card_keeps_the_state_before(tmp_path, monkeypatch, on_c
     made.step(1)
     before = [blob.data.copy() for blob in made.net.learnable_params]
 
-    def refuse(*arguments):
+    def refuse(*arguments, **keywords):
         raise CardError("out of it")
 
     monkeypatch.setattr(Net, "backward_from_to", refuse)
@@ -158,7 +175,7 @@ def test_a_card_that_is_lost_names_the_last_snapshot(tmp_path, monkeypatch, on_c
     made.snapshot()
     made.step(1)
 
-    def refuse(*arguments):
+    def refuse(*arguments, **keywords):
         raise CardError("the card is gone")
 
     monkeypatch.setattr(type(made.net.card), "download", refuse)
