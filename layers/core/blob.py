@@ -188,8 +188,8 @@ class Memory:
                 self.peek()
             self.part, self.on_card = None, False  # before another is taken
             self.part, self.card = card.arena.take(count * 4), card
-        # Whoever holds a view may have written since; the card is told each time.
-        if read and self.on_host and (not self.on_card or self.held):
+        # Whoever holds a view may have written since; the card is told each time (before a recording, if one is made).
+        if read and self.on_host and (not self.on_card or card.recording is None and self.held):
             if self.array is None and self.blocked is None and not self.lost:
                 card.clear(self.part.span)
             else:
@@ -396,15 +396,21 @@ class Blob:
 
     def on(self, card, diff=False):
         """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""
-        return self.memory(diff).span(card, self._count)
+        return self._span(card, diff, True, False)
 
     def write_on(self, card, diff=False):
         """The same for a kernel that writes every value."""
-        return self.memory(diff).span(card, self._count, read=False, write=True)
+        return self._span(card, diff, False, True)
 
     def change_on(self, card, diff=False):
         """The same for a kernel that reads and writes, or writes some values only."""
-        return self.memory(diff).span(card, self._count, write=True)
+        return self._span(card, diff, True, True)
+
+    def _span(self, card, diff, read, write):
+        span = self.memory(diff).span(card, self._count, read, write)
+        if card.accesses is not None:
+            card.accesses.append((self, diff, read, write, self._shape, span))
+        return span
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""

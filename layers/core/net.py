@@ -12,6 +12,7 @@ from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
+from layers.core.cuda.recording import Repeated
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
@@ -113,6 +114,7 @@ class Net:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
         self._spare = []  # Blocked images that nobody needs at the moment
+        self._repeated = Repeated(self.card)
         self._queued = []  # numbers of the layers that a card was told in the last forward
         self.beside = []  # blobs that will lie where the parameters do: a solver's history
         self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
@@ -326,12 +328,33 @@ class Net:
 
         Without `settle` what a card still computes is left out: `settle` returns it.
         """
-        loss = 0.0
         self._queued = []
-        done = ()  # numbers of layers whose work one before them has done
-        checked = False
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
         self.plan.join(first, last, bool(watched))
+        begin = None if watched else self._repeats_from(first, last)
+        if begin is None:
+            loss = self._run(first, last, watched)
+        else:
+            loss = self._run(first, begin - 1, watched)
+            shapes = tuple(blob.shape for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top)
+            self._repeated.run((begin, last, shapes), lambda: self._run(begin, last, watched))
+            self._queued = list(range(begin, last + 1))
+        if self._borders is not None:
+            self._borders.done()
+        return loss + self.settle() if settle else loss
+
+    def _repeats_from(self, first, last):
+        """Return from which layer on a card does the same work for the same shapes, so that it can be recorded; None if never."""
+        if self.card is None or self.phase != caffe_pb2.TEST or self._given_up:
+            return None
+        begin = next((number for number in range(first, last + 1) if self.bottom_vecs[number]), last + 1)
+        rest = self.layers[begin:last + 1]
+        return begin if rest and all(layer.card is not None and layer.repeats for layer in rest) else None
+
+    def _run(self, first, last, watched):
+        """Run layers number `first` to `last`; return the loss of those that the host computes."""
+        loss, checked = 0.0, False
+        done = ()  # numbers of layers whose work one before them has done
         for number in range(first, last + 1):
             for hook in self._hooks["before_forward"]:
                 hook(number)
@@ -359,9 +382,7 @@ class Net:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
-        if self._borders is not None:
-            self._borders.done()
-        return loss + self.settle() if settle else loss
+        return loss
 
     def _loss(self, number):
         """Return the sum over the tops of a layer of loss weight times values (float64)."""

@@ -30,6 +30,7 @@ class Arena:
         self.capacity = self.peak = self._taken = 0
         self._pieces = {}  # number -> span
         self._free = []  # (piece, offset, nbytes) in that order, never two side by side
+        self.watched = None  # a list of what is taken, for a recording
         self._returned = collections.deque()  # as `_free`, in any order
         self._lock = threading.Lock()
 
@@ -54,7 +55,7 @@ class Arena:
         with self._lock:
             self._settle()
             if nbytes > self.capacity - self._taken:
-                self._trim()
+                self._trim()  # and with them what is too small for any blob now
                 self._grow(nbytes - (self.capacity - self._taken))
 
     def take(self, nbytes):
@@ -71,7 +72,30 @@ class Arena:
                 self._free.insert(number, (piece, offset + nbytes, size - nbytes))
             self._taken += nbytes
             self.peak = max(self.peak, self._taken)
+            if self.watched is not None:
+                self.watched.append((piece, offset, nbytes))
             return Part(self, piece, offset, self.card.within(self._pieces[piece], offset, nbytes))
+
+    def hold(self, ranges):
+        """Take what is free of these ranges, (piece, offset, nbytes), and return it as a list of parts."""
+        parts = []
+        with self._lock:
+            self._settle()
+            for piece, first, wanted in ranges:
+                for one in [one for one in self._free if one[0] == piece]:
+                    _, offset, size = one
+                    begin, end = max(first, offset), min(first + wanted, offset + size)
+                    if begin >= end:
+                        continue
+                    self._free.remove(one)
+                    rest = (piece, offset, begin - offset), (piece, end, offset + size - end)
+                    for left in rest:
+                        if left[2]:
+                            bisect.insort(self._free, left)
+                    self._taken += end - begin
+                    parts.append(Part(self, piece, begin, self.card.within(self._pieces[piece], begin, end - begin)))
+            self.peak = max(self.peak, self._taken)
+        return parts
 
     def _fitting(self, nbytes):
         """Return the number of the smallest free part that is large enough: large ones stay for large blobs."""
@@ -84,7 +108,7 @@ class Arena:
             span = self.card.take(nbytes)
         except Error:
             # Pieces that nobody uses, too small for what is asked, may make room for one that is large enough.
-            if not self._trim():
+            if self.watched is not None or not self._trim():
                 raise
             span = self.card.take(nbytes)
         number = max(self._pieces, default=-1) + 1
@@ -96,8 +120,9 @@ class Arena:
         """Give the driver back the pieces of which nothing is handed out; return whether there were any."""
         whole = [one for one in self._free if one[2] == self._pieces[one[0]].nbytes]
         for one in whole:
+            self.card.give_back(self._pieces[one[0]])
             self._free.remove(one)
-            self.card.give_back(self._pieces.pop(one[0]))
+            del self._pieces[one[0]]
             self.capacity -= one[2]
         return bool(whole)
 

@@ -17,6 +17,7 @@ class FakeDriver:
     CUresult = CUresult
     CUdevice_attribute = enum.IntEnum("CUdevice_attribute", [f"CU_DEVICE_ATTRIBUTE_{name}" for name in (
         "COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR", "MULTIPROCESSOR_COUNT")])
+    CUstreamCaptureMode = enum.IntEnum("CUstreamCaptureMode", ["CU_STREAM_CAPTURE_MODE_THREAD_LOCAL"])
     CUfunction_attribute = enum.IntEnum("CUfunction_attribute", ["CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"])
 
     def __init__(self, capabilities=((9, 0),), most=1 << 20):
@@ -104,3 +105,9 @@ class FakeDriver:
         values = [kind.from_address(address).value for kind, address in zip(self.layout, addresses)]
         self.launched.append((function, grid, block, shared, stream, values, extra))
         return ()
+
+    def _StreamEndCapture(self, stream):
+        return ("graph",)
+
+    def _GraphInstantiate(self, graph, flags):
+        return (f"{graph} to run",)
