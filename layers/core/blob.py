@@ -68,8 +68,8 @@ class Memory:
             return
         if self.blocked is not None and self.blocked.whole is None:
             spare.append(self.blocked)
-        self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen, self.cleared, self.lost = False, False, True
+        self.array = self.blocked = self.border = self._fingerprint = self.part = None
+        self.seen, self.cleared, self.on_card, self.on_host, self.lost = False, False, False, True, True
 
     def expect(self, spare):
         """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
@@ -108,7 +108,7 @@ class Memory:
             self.array.fill(0)
         self.cleared = False
         if not self.on_host:
-            self.card.download(self.array, self.part.span)
+            self.card.download(self.array[: self._there()], self.part.span)
             self.on_host = True
         return self.array
 
@@ -116,9 +116,7 @@ class Memory:
         """Make all values zero. If nobody holds a view, that is only noted: until somebody asks for them, or `add`."""
         if not self.taken:
             return
-        if self.on_card:
-            self.card.clear(self.part.span)
-            self.on_host = self.cleared = False
+        if self.clear_on_card():
             return
         if self.blocked is not None or self.held:
             self.take().fill(0)
@@ -211,25 +209,44 @@ class Memory:
 
     # --- on a card --------------------------------------------------------------------------------------------------
 
-    def span(self, card, read=True, write=False):
-        """Return the values' `Span` on `card`; they are brought there to be `read`, and valid nowhere else after a `write`."""
+    def span(self, card, count, read=True, write=False):
+        """Return the `Span` of the first `count` values on `card`, maybe of more.
+
+        They are brought there to be `read`, and valid nowhere else after a `write`.
+        """
         if self.dtype != np.float32:
             raise Error(f"values of {np.dtype(self.dtype)} on a card: cards compute in float32")
-        if self.part is None or self.card is not card:
+        if self.part is None or self.card is not card or self._there() < count:
             if self.part is not None:
                 self.peek()
-            self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
-        # Whoever holds a view may have written since; the card is told each time.
-        if read and self.on_host and (not self.on_card or self.held):
-            if self.cleared or (self.array is None and self.blocked is None):
+            self.part, self.on_card = None, False  # before another is taken
+            self.part, self.card = card.arena.take(count * 4), card
+        # Whoever holds a view may have written since; the card is told each time (before a recording, if one is made).
+        if read and self.on_host and (not self.on_card or card.recording is None and self.held):
+            if self.cleared or (self.array is None and self.blocked is None and not self.lost):
                 card.clear(self.part.span)
             else:
-                card.upload(self.part.span, self.peek())
+                card.upload(self.part.span, self.peek()[: self._there()])
         self.on_card = True
         if write:
-            self.on_host = self.seen = self.cleared = False
-            self.blocked = self.border = self._fingerprint = None
+            self._changed_on_card()
         return self.part.span
+
+    def clear_on_card(self):
+        """Set all values to zero where they are: on the card if they are valid there. Return whether that was done."""
+        if self.part is None or not self.on_card:
+            return False
+        self.card.clear(self.part.span)
+        self._changed_on_card()
+        return True
+
+    def _there(self):
+        """Return how many values there is room for on the card."""
+        return min(self.capacity, self.part.span.nbytes // 4)
+
+    def _changed_on_card(self):
+        self.on_host = self.seen = self.cleared = self.lost = False
+        self.blocked = self.border = self._fingerprint = None
 
     def set_border(self, border):
         """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""
@@ -411,17 +428,28 @@ class Blob:
                 return place
         return self.memory(diff).write(self._shape, self.diff_blocks if diff else self.blocks)
 
+    def is_on(self, card, diff=False):
+        """Whether the values of `data` (or `diff`) are valid on a card."""
+        memory = self.memory(diff)
+        return memory.on_card and memory.card is card
+
     def on(self, card, diff=False):
         """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""
-        return self.memory(diff).span(card)
+        return self._span(card, diff, True, False)
 
     def write_on(self, card, diff=False):
         """The same for a kernel that writes every value."""
-        return self.memory(diff).span(card, read=False, write=True)
+        return self._span(card, diff, False, True)
 
     def change_on(self, card, diff=False):
         """The same for a kernel that reads and writes, or writes some values only."""
-        return self.memory(diff).span(card, write=True)
+        return self._span(card, diff, True, True)
+
+    def _span(self, card, diff, read, write):
+        span = self.memory(diff).span(card, self._count, read, write)
+        if card.accesses is not None:
+            card.accesses.append((self, diff, read, write, self._shape, span))
+        return span
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""

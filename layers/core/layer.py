@@ -42,6 +42,7 @@ class Layer:
     changes = True  # the values, where it works in place
     keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
     card = None  # `layers.core.cuda.card.Card` where the layer computes; None is the CPU. Set by the net
+    repeats = True  # in TEST forward_cuda queues the same work for the same shapes, whatever the values and however often
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -191,6 +192,14 @@ class Layer:
     def kept_bytes(self):
         """Return the bytes that the layer keeps beside its blobs, for their shapes now."""
         return 0
+
+    def kernel_cuda(self):
+        """As `kernel`, of what computes forward on `self.card`."""
+        return "plain", ""
+
+    def bytes_cuda(self):
+        """Return the bytes on `self.card` beside the blobs, for their shapes now: (kept between calls, most within a call)."""
+        return 0, 0
 
     def border_step(self, rectify):
         """Return the `layers.core.border.Step` of this layer, or None where it has none; `rectify` as in `forward_fused`."""

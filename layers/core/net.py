@@ -13,6 +13,7 @@ from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
+from layers.core.cuda.recording import Repeated
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
@@ -115,6 +116,9 @@ class Net:
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
         self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
+        self._repeated = Repeated(self.card)
+        self._queued = []  # numbers of the layers that a card was told in the last forward
+        self.beside = []  # blobs that will lie where the parameters do: a solver's history
         self._sizes = None  # (their shapes, first and last layer) of the pass before
         self._checked = set()  # those for which there was memory, which is kept
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
@@ -316,21 +320,44 @@ class Net:
         self.backward_from_to(self._number(start, len(self.layers) - 1), self._number(end, 0))
 
     def forward_backward(self):
-        """Run forward and backward; return the loss."""
+        """Run forward and backward; return the loss. On a card nobody waits for it before all is queued."""
         last = len(self.layers) - 1
-        loss = self.forward_from_to(0, last)
+        loss = self.forward_from_to(0, last, settle=False)
         self.backward_from_to(last, 0)
-        return loss
+        return loss + self.settle()
 
-    def forward_from_to(self, first, last):
-        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
-        loss = 0.0
-        done = ()  # numbers of layers whose work one before them has done
-        queued = []  # numbers of layers that a card may still be at
-        checked = False
-        debug = self.param.debug_info
-        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or debug
+    def forward_from_to(self, first, last, settle=True):
+        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64).
+
+        Without `settle` what a card still computes is left out: `settle` returns it.
+        """
+        self._queued = []
+        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
         self.plan.join(first, last, bool(watched))
+        begin = None if watched else self._repeats_from(first, last)
+        if begin is None:
+            loss = self._run(first, last, watched)
+        else:
+            loss = self._run(first, begin - 1, watched)
+            shapes = tuple(blob.shape for blob in self._sources)
+            self._repeated.run((begin, last, shapes), lambda: self._run(begin, last, watched))
+            self._queued = list(range(begin, last + 1))
+        if self._borders is not None:
+            self._borders.done()
+        return loss + self.settle() if settle else loss
+
+    def _repeats_from(self, first, last):
+        """Return from which layer on a card does the same work for the same shapes, so that it can be recorded; None if never."""
+        if self.card is None or self.phase != caffe_pb2.TEST or self._given_up:
+            return None
+        begin = next((number for number in range(first, last + 1) if self.bottom_vecs[number]), last + 1)
+        rest = self.layers[begin:last + 1]
+        return begin if rest and all(layer.card is not None and layer.repeats for layer in rest) else None
+
+    def _run(self, first, last, watched):
+        """Run layers number `first` to `last`; return the loss of those that the host computes."""
+        loss, checked, debug = 0.0, False, self.param.debug_info
+        done = ()  # numbers of layers whose work one before them has done
         for number in range(first, last + 1):
             layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             weighted = any(layer.loss_weights)
@@ -355,29 +382,33 @@ class Net:
                         blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
+            if layer.card is not None:
+                self._queued.append(number)
             if weighted and (layer.card is None or self._given_up):
                 loss += self._loss(number)
-            if layer.card is not None:
-                queued.append(number)
             if debug:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
-        for number in queued:
-            try:
-                self.layers[number].check_cuda(self.bottom_vecs[number], self.top_vecs[number])
-            except Exception as error:
-                self._blame(self.layers[number], self.bottom_vecs[number], error, self.current_sample if number else None)
-            if not self._given_up:
-                loss += self._loss(number)
-        if self._borders is not None:
-            self._borders.done()
         return loss
 
     def _loss(self, number):
         """Return the sum over the tops of a layer of loss weight times values (float64)."""
         return sum(weight * float(blob.peek().sum(dtype=np.float64))
                    for blob, weight in zip(self.top_vecs[number], self.layers[number].loss_weights) if weight)
+
+    def settle(self):
+        """Wait for what a card was told in the last forward, see that it went well, and return the losses among it."""
+        loss, queued, self._queued = 0.0, self._queued, []
+        for number in queued:
+            layer, bottom = self.layers[number], self.bottom_vecs[number]
+            try:
+                layer.check_cuda(bottom, self.top_vecs[number])
+            except Exception as error:
+                self._blame(layer, bottom, error, self.current_sample if number else None)
+            if not self._given_up:
+                loss += self._loss(number)
+        return loss
 
     def _check_memory(self, number, last):
         """When sizes have changed: give all blobs their shapes, and refuse what cannot be had before it is taken."""
@@ -392,21 +423,28 @@ class Net:
         self._sizes = sizes
         if sizes in self._checked:
             return
-        need = self.plan.memory().total - self._taken()
-        free = free_memory() if need > 0 else None  # what is taken already need not be free
+        need, where = self.plan.memory().total - self._taken(), "" if self.card is None else f" on {self.card}"
+        free = None
+        if need > 0:  # what is taken already need not be free
+            free = free_memory() if self.card is None else self.card.arena.available()
         if free is not None and need > free:
             self._sizes = None
-            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more, and {free / 2**30:.2f} GiB are free; make "
-                        f"the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more{where}, and {free / 2**30:.2f} GiB are free; "
+                        f"make the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+        if self.card is not None and need > 0:
+            self.card.arena.reserve(need)
         if self._given_up:
             self._checked.clear()  # the memory of larger images goes to others
         self._checked.add(sizes)
 
     def _taken(self):
-        """Return the bytes that blobs and parameters hold already."""
-        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params)
+        """Return the bytes that blobs and parameters hold already, where the net computes."""
+        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params, *self.beside)
                     for memory in (blob.memory(), blob.memory(diff=True))}
-        return sum(memory.nbytes for memory in memories.values())
+        if self.card is None:
+            return sum(memory.nbytes for memory in memories.values())
+        parts = [memory.part for memory in memories.values() if memory.card is self.card]
+        return sum(part.span.nbytes for part in parts if part is not None)
 
     def _forward_step(self, number, last):
         """Run layer `number`, with those behind it up to `last` that it can do on its way; return their numbers."""
