@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from layers.core.cpu.blocked import place
+from layers.core.cuda.convolution import CardWindow, bias_gradient
 from layers.core.layer import Layer
 from netspec import geometry
 
@@ -53,7 +54,7 @@ class ConvolutionalLayer(Layer):
         return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
 
     def setup(self, bottom, top):
-        self._shape = self.window = self.kernels = None
+        self._shape = self.window = self.kernels = self.on_card = None
         super().setup(bottom, top)
 
     def reshape(self, bottom, top):
@@ -71,6 +72,8 @@ class ConvolutionalLayer(Layer):
         self._pictures = len(shapes[0]) == 4 and axis == 1 and self.dtype == np.float32
         self._blocks = any(blob.blocks for blob in (*bottom, *top))
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
+        if self.card is not None:
+            self.on_card = CardWindow(self.card, self.window) if CardWindow.fits(self.window) else None
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
         self._shape = shapes[0]
@@ -97,6 +100,20 @@ class ConvolutionalLayer(Layer):
     def weights(self):
         """Return the data of the weights and of the bias (or None)."""
         return self.blobs[0].peek(), self.blobs[1].peek() if len(self.blobs) > 1 else None
+
+    def has_cuda(self):
+        """Always, unless sums shall be those of Caffe's BLAS; kernels of three axes and more run on the CPU all the same."""
+        return self.math != "caffe"
+
+    def weights_on_card(self):
+        """Return the spans of the weights and of the bias (or None)."""
+        return self.blobs[0].on(self.card), self.blobs[1].on(self.card) if len(self.blobs) > 1 else None
+
+    def bias_gradient_on_card(self, error):
+        """Add to the bias's gradient, if it is wanted; `error`: the span of a top's."""
+        if self.wanted(1):
+            (batch, *_), (_, outputs, *output) = self._flat_shapes
+            bias_gradient(self.card, error, self.blobs[1].change_on(self.card, diff=True), batch, outputs, math.prod(output))
 
     def wanted(self, number):
         """Whether the gradient of parameter `number` is wanted."""

@@ -43,7 +43,7 @@ def _compile(kernel, capability):
         from numba import cuda
         from numba.cuda import dispatcher, types
 
-        from layers.core.cuda import ptx
+        from layers.core.cuda import ptx, ptx_turing
     except ImportError as error:
         raise Error(f"kernels for NVIDIA cards need the package numba-cuda ({error}); {INSTALL}") from error
 
@@ -56,7 +56,8 @@ def _compile(kernel, capability):
     numbers = [getattr(types, name) for name, _ in kernel.arguments]
     signature = types.void(*(types.CPointer(number) if pointer else number
                              for number, (_, pointer) in zip(numbers, kernel.arguments)))
-    function = bound(kernel.function, cuda, ptx, cuda.jit(device=True), {})
+    instructions = ptx if capability >= (8, 0) else ptx_turing
+    function = bound(kernel.function, cuda, instructions, cuda.jit(device=True, forceinline=True), {})
     ask, dispatcher.get_current_device = dispatcher.get_current_device, Device
     try:
         return cuda.compile_ptx(function, signature, cc=capability, device=False, launch_bounds=kernel.threads)[0]
