@@ -12,7 +12,7 @@ from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
-from layers.core.cuda.gemm import TENSOR
+from layers.core.cuda.tiles import TENSOR
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights

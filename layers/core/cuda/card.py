@@ -249,8 +249,8 @@ class SimulatedCard:
         if function is None:
             from layers.core.cuda import ptx_simulated
 
-            device = functools.partial(cuda.jit, device=True)
-            function = cuda.jit(bound(kernel.function, cuda, ptx_simulated, device, self._parts))
+            # Numba puts its module into a part's globals at each call, for all threads at once: they would disturb each other.
+            function = cuda.jit(bound(kernel.function, ptx_simulated.Running(), ptx_simulated, lambda part: part, self._parts))
             self._functions[kernel] = function
         given = []
         for (name, pointer), one in zip(kernel.arguments, arguments, strict=True):

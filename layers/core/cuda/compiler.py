@@ -14,12 +14,11 @@ import re
 import tempfile
 import time
 
-from layers.core.cuda.kernel import bound
+from layers.core.cuda.kernel import OLDEST, bound
 from netspec.errors import Error
 
 log = logging.getLogger("deepjet")
 LAYERS = pathlib.Path(__file__).resolve().parents[2]
-OLDEST = (7, 5)  # capability: Turing
 INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers before 580: '.[cuda12]')"
 
 

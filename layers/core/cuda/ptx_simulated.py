@@ -13,6 +13,15 @@ PATIENCE = 60  # seconds that a thread waits for the others of its warp: one of 
 _warps = threading.local()
 
 
+class Running:
+    """Stands for numba's module `cuda` in kernels and their parts: that of the kernel which runs."""
+
+    def __getattr__(self, name):
+        from numba.cuda.simulator import kernel
+
+        return getattr(kernel._get_kernel_context(), name)
+
+
 def load4(pointer, index):
     """Return elements index to index + 3."""
     return tuple(pointer[index + i] for i in range(4))
@@ -41,7 +50,7 @@ def wait_copies(left):
 def tf32(x):
     """Return the bits of x, rounded to 10 bits of fraction (ties away from zero)."""
     bits = np.float32(x).view(np.uint32)
-    return (bits + np.uint32(0x1000)) & KEPT if np.isfinite(x) else bits & KEPT | (bits & np.uint32(np.isnan(x)))
+    return (bits + np.uint32(0x1000)) & KEPT if np.isfinite(x) else bits
 
 
 def value(bits):
