@@ -73,7 +73,8 @@ class ConvolutionalLayer(Layer):
         self._blocks = any(blob.blocks for blob in (*bottom, *top))
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
         if self.card is not None:
-            self.on_card = CardWindow(self.card, self.window) if CardWindow.fits(self.window) else None
+            fits = CardWindow.fits(self.window)
+            self.on_card = CardWindow(self.card, self.window, self.math, self.on_card) if fits else None
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
         self._shape = shapes[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from layers.core.cuda import compiler, driver
 from layers.core.cuda.arena import Arena
-from layers.core.cuda.kernel import bound
+from layers.core.cuda.kernel import OLDEST, bound
 from netspec.errors import Error, UnknownName
 
 BLOCKS = 32  # of a `run`, per multiprocessor: more only wait
@@ -99,9 +99,9 @@ class Card:
         self.number = number
         self.handle = driver.call("DeviceGet", number)
         self.name, self.capability = _name(self.handle), _capability(self.handle)
-        if self.capability < compiler.OLDEST:
+        if self.capability < OLDEST:
             raise Error(f"card {number} ({self.name}) is of capability {_dotted(self.capability)}; deepjet needs "
-                        f"{_dotted(compiler.OLDEST)} (Turing) or newer: compute on the CPU")
+                        f"{_dotted(OLDEST)} (Turing) or newer: compute on the CPU")
         self.processors = driver.attribute(self.handle, "MULTIPROCESSOR_COUNT")
         self._context = driver.call("DevicePrimaryCtxRetain", self.handle)
         self._local = threading.local()
@@ -188,7 +188,7 @@ class SimulatedCard:
     """Stands for a card in tests; as `Card`, but spans hold arrays of bytes and nothing is ever under way."""
 
     processors = 2
-    capability = compiler.OLDEST
+    capability = OLDEST
     name = "simulated"
     stream = 0
 

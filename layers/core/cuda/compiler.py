@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 
-from layers.core.cuda.kernel import OLDEST, bound
+from layers.core.cuda.kernel import bound
 from netspec.errors import Error
 
 log = logging.getLogger("deepjet")

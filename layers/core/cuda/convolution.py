@@ -3,17 +3,19 @@
 With an image x (N, C, H, W), weights w (M, C / group, kh, kw) and an output y (N, M, oh, ow), as `layers.core.cpu.convolve`;
 one spatial axis counts as an image of one row. The kernels here are plain: a thread computes one value, summing in float32
 in the order of the weights (the gradient of the weights: of the pixels). They are what the fast ones in
-`layers.core.cuda.implicit` must equal up to rounding, and compute what those do not take.
+`layers.core.cuda.implicit` must equal up to rounding, and compute what is too small or too narrow for those.
 """
 
 import math
 
 import numpy as np
 
+from layers.core.cuda import implicit, tiles
 from layers.core.cuda.kernel import cuda, kernel
 
 SIZES = "int, int, int, int, int, int, int, int, int, int, int, int, int, int, int"
 MOST = 256  # threads that share a sum
+ROWS, LEAST = 16, 1 << 18  # rows of a tile, and products in all, from which on tiles pay
 LARGE = 64  # taps of one channel's kernel that are shared among threads
 
 
@@ -27,42 +29,82 @@ class CardWindow:
     card : layers.core.cuda.card.Card
     window : layers.core.cpu.convolve.Window
         With at most two spatial axes, see `fits`.
+    math : str
+        That of the net; "plain" takes the plain kernels for all.
+    before : CardWindow, optional
+        One for another size of the image: its tables are taken over.
     """
 
-    def __init__(self, card, window):
+    def __init__(self, card, window, math="fast", before=None):
         self.card, self.window = card, window
+        self.how = None if math == "plain" else tiles.arithmetic(card, math)
         missing = 2 - len(window.image)
         self.image, self.output = (1,) * missing + window.image, (1,) * missing + window.output
         each = [(one,) * missing + values for one, values in
                 ((1, window.kernel), (1, window.stride), (0, window.pad), (1, window.dilation))]
+        self.kernel, self.stride, self.pad, self.dilation = each
         self.sizes = (window.channels, window.outputs, window.group, *self.image, *sum(each, ()), *self.output)
-        self.weights = window.outputs * window.depth
+        self.rows = window.outputs // window.group, window.channels // window.group
         self.separate = window.group == window.channels == window.outputs
+        self.key = window.channels, window.outputs, window.group, *each
+        self.tables = before.tables if before is not None and before.key == self.key else {}
 
     @staticmethod
     def fits(window):
         """Whether the kernels here can compute a window."""
         return len(window.image) <= 2
 
+    def arithmetic(self, batch, rows):
+        """Return the arithmetic of the tiles that compute `rows` rows a group, or None where a plain kernel is as good."""
+        window = self.window
+        small = rows < ROWS or batch * window.pixels * window.outputs * window.depth < LEAST
+        return None if small else self.how
+
+    def _table(self, name, make, *arguments):
+        """Return (span, terms of a phase) of a table, made when it is first asked for."""
+        if name not in self.tables:
+            terms = make(*arguments)
+            part = self.card.arena.take(terms.nbytes)
+            self.card.upload(part.span, terms)
+            self.tables[name] = part, terms.shape[1]
+        part, depth = self.tables[name]
+        return part.span, depth
+
+    def _terms(self):
+        return self._table("forward", implicit.forward_terms, self.rows[1], self.kernel, self.pad, self.dilation)
+
     def forward(self, image, weight, bias, out, batch, rectify=False):
         """Write the convolution of `batch` images to `out`, clamped at 0 with `rectify` (NaN stays NaN)."""
-        if self.separate and bias is None and not rectify and self.window.taps >= LARGE:
-            self._downsample(image, weight, out, batch, self.window.taps)
-            return
-        self.card.run(convolve_cuda, batch * self.window.outputs * self.window.pixels, image, weight,
-                      weight if bias is None else bias, out, bias is not None, rectify, *self.sizes)
+        window, how = self.window, self.arithmetic(batch, self.rows[0])
+        if how is not None:
+            implicit.slide(self.card, how, self._terms(), weight, bias, image, out, batch, window.group, self.rows[0],
+                           window.depth, self.rows[0] * window.depth, (window.channels, *self.image),
+                           (window.outputs, *self.output), self.stride, (1, 1), True, rectify)
+        elif self.separate and bias is None and not rectify and window.taps >= LARGE:
+            self._downsample(image, weight, out, batch, window.taps)
+        else:
+            self.card.run(convolve_cuda, batch * window.outputs * window.pixels, image, weight,
+                          weight if bias is None else bias, out, bias is not None, rectify, *self.sizes)
 
     def image_gradient(self, out, weight, bias, image, batch):
         """Write the transposed convolution of `out`, plus a bias for each channel, to `image`."""
-        count = batch * self.window.channels * math.prod(self.image)
+        window, how = self.window, self.arithmetic(batch, self.rows[1])
+        if how is not None:
+            table = self._table("image", implicit.image_terms, self.rows[1], self.rows[0], self.kernel, self.stride, self.pad,
+                                self.dilation)
+            implicit.slide(self.card, how, table, weight, bias, out, image, batch, window.group, self.rows[1], window.taps,
+                           self.rows[0] * window.depth, (window.outputs, *self.output), (window.channels, *self.image), (1, 1),
+                           self.stride, False)
+            return
+        count = batch * window.channels * math.prod(self.image)
         arguments = out, weight, weight if bias is None else bias, image, bias is not None
-        if self.separate and set(self.window.dilation) <= {1}:
-            self.card.run(upsample_cuda, count, *arguments, self.window.taps, *self.sizes)
+        if self.separate and set(self.dilation) == {1}:
+            self.card.run(upsample_cuda, count, *arguments, window.taps, *self.sizes)
         else:
             self.card.run(convolve_image_cuda, count, *arguments, *self.sizes)
 
     def upsample(self, out, weight, bias, image, batch):
-        """As `image_gradient` where dense weights (C, C, kh, kw) are 0 but for w[c, c]."""
+        """As `image_gradient` where dense weights (C, C, kh, kw) are 0 but for w[c, c]; without dilation."""
         window = self.window
         self.card.run(upsample_cuda, batch * window.channels * math.prod(self.image), out, weight,
                       weight if bias is None else bias, image, bias is not None, (window.channels + 1) * window.taps, *self.sizes)
@@ -78,8 +120,12 @@ class CardWindow:
 
     def weight_gradient(self, image, out, weight, batch):
         """Add the gradient with respect to the weights, of all images, to `weight`."""
-        if batch:
-            self.card.run(convolve_weight_cuda, self.weights, image, out, weight, batch, *self.sizes)
+        window, how = self.window, self.arithmetic(batch, self.rows[0])
+        if how is not None:
+            implicit.slope(self.card, how, self._terms(), image, out, weight, batch, window.group, self.rows[0],
+                           (window.channels, *self.image), (window.outputs, *self.output), self.stride)
+        elif batch:
+            self.card.run(convolve_weight_cuda, window.outputs * window.depth, image, out, weight, batch, *self.sizes)
 
 
 def bias_gradient(card, out, bias, batch, channels, pixels):

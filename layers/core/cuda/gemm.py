@@ -93,8 +93,8 @@ def _make(how, transpose_a, transpose_b):
     stage, ahead, left = a_size + b_size, STAGES[how] - 1, STAGES[how] - 2
     pitch, lines = columns + MARGIN, THREADS // columns
 
-    @kernel("float*, float*, float*, float*, int, int, int, int, int, bool, bool, float, float, bool", THREADS, 4 * STAGES[how] * stage,
-            tiles.since(how), f"gemm_{tiles.NAMES[how]}_{'nt'[transpose_a]}{'nt'[transpose_b]}_cuda")
+    @kernel("float*, float*, float*, float*, int, int, int, int, int, bool, bool, float, float, bool", THREADS,
+            4 * STAGES[how] * stage, tiles.since(how), f"gemm_{tiles.NAMES[how]}_{'nt'[transpose_a]}{'nt'[transpose_b]}_cuda")
     def gemm_tiles_cuda(a, b, bias, c, m, n, k, row_tiles, each, wide_a, wide_b, alpha, beta, biased):
         """One tile of C a block, or of part blockIdx.y of the sum, which takes steps [each * part, each * part + each)."""
         tile = cuda.shared.array(0, SINGLE)

@@ -23,8 +23,9 @@ class Running:
 
 
 def load4(pointer, index):
-    """Return elements index to index + 3."""
-    return tuple(pointer[index + i] for i in range(4))
+    """Return elements index to index + 3; whole numbers as those of Python, which like a card's 64 bits do not overflow."""
+    values = [pointer[index + i] for i in range(4)]
+    return tuple(map(int, values)) if isinstance(values[0], np.integer) else tuple(values)
 
 
 def copy4(shared, index, source, offset, valid):

@@ -1,9 +1,10 @@
 """Products of tiles: what matrix products and convolutions have in common once both factors lie in shared memory.
 
-A block of 256 threads makes a tile of C = A B, `ROWS` x `COLUMNS` values, in steps of 16 along the sum. Both factors of a
-step are brought to shared memory while the steps before are multiplied: three steps have places there. Each warp has 64 x 32
-values of the tile, each thread 64 sums in registers: sum 8 i + j is that of row lane // 4 + 8 i, its column is in `put_half`. What is made goes
-through shared memory, 32 of each warp's 64 rows at a time, so that threads side by side write side by side.
+A block of 256 threads makes a tile of C = A B, rows x columns as in SHAPES, in steps of 16 along the sum. Both factors of a
+step are brought to shared memory while the steps before are multiplied: two or three steps have places there. Each warp has
+64 x 32 values of the tile, each thread 64 sums in registers: sum 8 i + j is that of row lane // 4 + 8 i, its column is in
+`put_half`. What is made goes through shared memory, 32 of each warp's 64 rows at a time, so that threads side by side write
+side by side.
 
 Three arithmetics:
 
