@@ -71,10 +71,10 @@ class Convolution(ConvolutionalLayer):
             -(-size // 2) for size in self._top_shape[2:])
 
     def kernel(self):
-        return self.kernels.choice["forward"]
+        return self.kernels.choice["forward"] if self.on_card is None else self.kernel_on_card("forward")
 
     def kept_bytes(self):
-        return self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
+        return 0 if self.on_card is not None else self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
 
     def border_step(self, rectify):
         if not self._pictures or not self.kernels.takes_places("forward"):

@@ -26,6 +26,10 @@ class Deconvolution(ConvolutionalLayer):
 
     slide = staticmethod(geometry.deconv_out)
 
+    def setup(self, bottom, top):
+        self._looked_at = None  # fingerprint of weights, and whether they are diagonal
+        super().setup(bottom, top)
+
     def param_shapes(self, bottom_shapes):
         param = self.param.convolution_param
         _, channels, kernel, *_ = self.sizes(bottom_shapes[0])
@@ -51,6 +55,8 @@ class Deconvolution(ConvolutionalLayer):
         return depthwise.diagonal(self.blobs[0].peek()) if self._maybe_diagonal else None
 
     def kernel(self):
+        if self.on_card is not None and not self._diagonal_on_card():
+            return self.kernel_on_card("image")
         if self._diagonal() is not None:
             return "depthwise", "channels do not see each other"
         return self.kernels.choice["image"]
@@ -85,7 +91,12 @@ class Deconvolution(ConvolutionalLayer):
 
         Whoever learns there has gradients that are dense, and bringing weights back to look at them would stop all work.
         """
-        return self._maybe_diagonal and self.blobs[0].memory().on_host and self._diagonal() is not None
+        if not self._maybe_diagonal or not self.blobs[0].memory().on_host:
+            return False
+        fingerprint = self.blobs[0].fingerprint
+        if self._looked_at is None or self._looked_at[0] != fingerprint:
+            self._looked_at = fingerprint, self._diagonal() is not None
+        return self._looked_at[1]
 
     def forward_cuda(self, bottom, top):
         """On the card; with more than two spatial axes on the CPU."""

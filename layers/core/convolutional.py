@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from layers.core.cpu.blocked import place
+from layers.core.cuda import tiles
 from layers.core.cuda.convolution import CardWindow, bias_gradient
 from layers.core.layer import Layer
 from netspec import geometry
@@ -105,6 +106,13 @@ class ConvolutionalLayer(Layer):
     def has_cuda(self):
         """Always, unless sums shall be those of Caffe's BLAS; kernels of three axes and more run on the CPU all the same."""
         return self.math != "caffe"
+
+    def kernel_on_card(self, phase):
+        """Return (name, why) of what computes a phase, "forward" or "image", on the card; for the plan."""
+        how = self.on_card.arithmetic(self._flat_shapes[0][0], self.on_card.rows[phase == "image"])
+        if how is None:
+            return "plain cuda", "few channels, or little work"
+        return f"{tiles.NAMES[how]} cuda", ("multiply-add" if how == tiles.FLOAT32 else "tensor cores") + f" of {self.card.name}"
 
     def weights_on_card(self):
         """Return the spans of the weights and of the bias (or None)."""

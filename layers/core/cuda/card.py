@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layers.core.cuda import compiler, driver
+from layers.core.cuda import driver
 from layers.core.cuda.arena import Arena
 from layers.core.cuda.kernel import OLDEST, bound
 from netspec.errors import Error, UnknownName
