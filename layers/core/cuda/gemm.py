@@ -146,7 +146,7 @@ def _make(how, transpose_a, transpose_b):
             for line in range(thread // columns, rows // 2, lines):
                 y = row + line // 32 * 64 + half * 32 + line % 32
                 if y < m and x < n:
-                    total = tile[line * pitch + thread % columns]
+                    total = ptx.load(tile, line * pitch + thread % columns, 0)
                     if whole:
                         total *= alpha
                         if beta != 0:

@@ -150,7 +150,9 @@ def _make_slide(how, number):
         end = min(first + each, depth)
         # A thread brings, and writes, values of one pixel.
         pixel = cuda.blockIdx.x // row_tiles * columns + thread % columns
-        n, py, px = pixel // (height * width), pixel // width % height, pixel % width
+        line = ptx.quotient(pixel, width)
+        n = ptx.quotient(line, height)
+        py, px = line - n * height, pixel - line * width
         plane = (n * x_channels + group * x_group) * x_height
         y0, x0 = py * step_y if n < batch else NOWHERE, px * step_x
         weights, terms = group * group_pitch, phase * depth * 4
@@ -174,10 +176,10 @@ def _make_slide(how, number):
             at += a_size + thread % columns
             for i in range(STEP // lines):
                 k = i * lines + thread // columns
-                c, dy, dx, _ = ptx.load4(table, terms + 4 * (coming + k if coming + k < end else first))
+                c, dy, dx, _ = ptx.load4(table, terms + 4 * (coming + k if coming + k < end else first), 0)
                 sy, sx = y0 + dy, x0 + dx
                 ptx.copy4(tile, at + k * pitch, x, (plane + c * x_height + sy) * x_width + sx,
-                          coming + k < end and 0 <= sy < x_height and 0 <= sx < x_width)
+                          coming + k < end and ptx.within(sy, x_height) and ptx.within(sx, x_width))
             ptx.end_copies()
             there = there + 1 if there < ahead else 0
             if step >= first:
@@ -202,7 +204,7 @@ def _make_slide(how, number):
             for line in range(thread // columns, rows_of_tile // 2, lines):
                 m = row + line // 32 * 64 + half * 32 + line % 32
                 if m < rows and inside:
-                    total = tile[line * pitch + thread % columns]
+                    total = ptx.load(tile, line * pitch + thread % columns, 0)
                     if whole:
                         if biased:
                             total += bias[group * rows + m]
@@ -244,10 +246,11 @@ def _make_slope(how, number):
             at, coming = there * stage, step + ahead * STEP
             # A thread brings values of one pixel, with `wide` of the error 4 side by side, which one image has.
             k = coming + thread % STEP
-            n, p = k // area, k % area
+            n = ptx.quotient(k, area)
+            p = k - n * area
             if wide:
                 q = coming + thread % 4 * 4
-                error = (q // area * y_channels + group * rows) * area + q % area
+                error = q + (ptx.quotient(q, area) * (y_channels - 1) + group * rows) * area
                 for i in range(rows_of_tile * 4 // THREADS):
                     m = i * (THREADS // 4) + thread // 4
                     ptx.copy16(tile, at + m * PITCH + thread % 4 * 4, dy, error + (row + m) * area, q < end and row + m < rows)
@@ -257,14 +260,15 @@ def _make_slope(how, number):
                     m = i * at_once + thread // STEP
                     ptx.copy4(tile, at + m * PITCH + thread % STEP, dy, error + (row + m) * area, k < end and row + m < rows)
             plane = (n * x_channels + group * x_group) * x_height
-            y0, x0 = p // y_width * stride_y if k < end else NOWHERE, p % y_width * stride_x
+            line = ptx.quotient(p, y_width)
+            y0, x0 = line * stride_y if k < end else NOWHERE, (p - line * y_width) * stride_x
             at += a_size + thread % STEP
             for i in range(columns // at_once):
                 j = i * at_once + thread // STEP
-                c, ky, kx, _ = ptx.load4(table, 4 * (column + j if column + j < depth else 0))
+                c, ky, kx, _ = ptx.load4(table, 4 * (column + j if column + j < depth else 0), 0)
                 sy, sx = y0 + ky, x0 + kx
                 ptx.copy4(tile, at + j * PITCH, x, (plane + c * x_height + sy) * x_width + sx,
-                          0 <= sy < x_height and 0 <= sx < x_width)
+                          ptx.within(sy, x_height) and ptx.within(sx, x_width))
             ptx.end_copies()
             there = there + 1 if there < ahead else 0
             if step >= first:
@@ -290,7 +294,7 @@ def _make_slope(how, number):
             for line in range(thread // columns, rows_of_tile // 2, lines):
                 m = row + line // 32 * 64 + half * 32 + line % 32
                 if m < rows and column < depth:
-                    total = tile[line * pitch + thread % columns]
+                    total = ptx.load(tile, line * pitch + thread % columns, 0)
                     if whole:
                         total += dw[target + m * depth + column]
                     dw[target + m * depth + column] = total

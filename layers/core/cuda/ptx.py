@@ -1,8 +1,10 @@
 """What kernels say of the card in PTX itself: wide loads, tensor cores, copies that go on by themselves (as numba intrinsics).
 
 Each name has its double in plain Python in `ptx_simulated`, for numba's simulator; `ptx_turing` replaces what cards before
-capability 8.0 lack. Pointers are those of kernels' arguments, `shared` is a `cuda.shared.array` of float32; indices count
-elements. Nothing is checked: 16-byte accesses need addresses that are multiples of 16. Sources: NVIDIA's PTX ISA, sections
+capability 8.0 lack. Pointers are those of kernels' arguments, `shared` is a `cuda.shared.array` of float32. Indices count
+elements, are at least 0 and are taken in 32 bits: a blob has fewer than 2**31 elements, and numba's own are 64 bits wide. Where
+there is an `offset` beside an index, a constant one costs nothing. Nothing is checked: 16-byte accesses need addresses that are
+multiples of 16. Sources: NVIDIA's PTX ISA, sections
 "cp.async", "mma.sync" and "cvt".
 """
 
@@ -15,16 +17,28 @@ FLOAT, INT, LONG, VOID = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.Void
 WIDE = {types.float32: FLOAT, types.int32: INT}
 
 
-def address(context, builder, kind, array, index):
-    """Return LLVM's pointer to element `index` of a pointer or a contiguous array."""
-    base = array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value=array).data
-    return builder.gep(base, [index])
+def narrow(builder, number):
+    """Return a whole number in 32 bits."""
+    return builder.trunc(number, INT) if number.type.width > 32 else number
+
+
+def base(context, builder, kind, array):
+    """Return LLVM's pointer to a pointer's or a contiguous array's first element."""
+    return array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value=array).data
+
+
+def address(context, builder, kind, array, *indices):
+    """Return LLVM's pointer to the element at the sum of the indices."""
+    pointer = base(context, builder, kind, array)
+    for index in indices:
+        pointer = builder.gep(pointer, [narrow(builder, index)])
+    return pointer
 
 
 def shared_address(context, builder, kind, array, index):
-    """Return the 32-bit address, within the block's shared memory, of element `index` of a shared array."""
-    pointer = address(context, builder, kind, array, index)
-    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(FLOAT, 3)), INT)
+    """Return the 32-bit address, within the block's shared memory, of an element of a shared array."""
+    pointer = builder.addrspacecast(base(context, builder, kind, array), ir.PointerType(FLOAT, 3))
+    return builder.add(builder.ptrtoint(pointer, INT), builder.shl(narrow(builder, index), INT(2)))
 
 
 def say(builder, result, text, constraints, arguments, effect=True):
@@ -34,8 +48,27 @@ def say(builder, result, text, constraints, arguments, effect=True):
 
 
 @intrinsic
-def load4(typingctx, pointer, index):
-    """Return elements index to index + 3 of float32 or int32 in one load of 16 bytes."""
+def load(typingctx, shared, index, offset):
+    """Return element index + offset."""
+    def codegen(context, builder, signature, arguments):
+        return builder.load(address(context, builder, signature.args[0], *arguments))
+
+    return types.float32(shared, index, offset), codegen
+
+
+@intrinsic
+def store(typingctx, shared, index, offset, x):
+    """Write element index + offset."""
+    def codegen(context, builder, signature, arguments):
+        builder.store(arguments[3], address(context, builder, signature.args[0], *arguments[:3]))
+        return context.get_dummy_value()
+
+    return types.void(shared, index, offset, types.float32), codegen
+
+
+@intrinsic
+def load4(typingctx, pointer, index, offset):
+    """Return the 4 elements from index + offset on, float32 or int32, in one load of 16 bytes."""
     number = WIDE[pointer.dtype]
 
     def codegen(context, builder, signature, arguments):
@@ -43,7 +76,25 @@ def load4(typingctx, pointer, index):
         vector = builder.load(builder.bitcast(at, ir.PointerType(ir.VectorType(number, 4), at.type.addrspace)), align=16)
         return context.make_tuple(builder, signature.return_type, [builder.extract_element(vector, INT(i)) for i in range(4)])
 
-    return types.UniTuple(pointer.dtype, 4)(pointer, index), codegen
+    return types.UniTuple(pointer.dtype, 4)(pointer, index, offset), codegen
+
+
+@intrinsic
+def within(typingctx, number, limit):
+    """Return whether 0 <= number < limit, both of 32 bits, in one comparison."""
+    def codegen(context, builder, signature, arguments):
+        return builder.icmp_unsigned("<", *(narrow(builder, argument) for argument in arguments))
+
+    return types.boolean(number, limit), codegen
+
+
+@intrinsic
+def quotient(typingctx, number, divisor):
+    """Return number // divisor, both of 31 bits and not negative: a fifth of what division in 64 bits takes."""
+    def codegen(context, builder, signature, arguments):
+        return builder.udiv(*(narrow(builder, argument) for argument in arguments))
+
+    return types.int32(number, divisor), codegen
 
 
 def _copy(width, text):

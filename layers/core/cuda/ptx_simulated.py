@@ -22,9 +22,30 @@ class Running:
         return getattr(kernel._get_kernel_context(), name)
 
 
-def load4(pointer, index):
-    """Return elements index to index + 3; whole numbers as those of Python, which like a card's 64 bits do not overflow."""
-    values = [pointer[index + i] for i in range(4)]
+def load(shared, index, offset):
+    """Return element index + offset."""
+    return shared[index + offset]
+
+
+def store(shared, index, offset, x):
+    """Write element index + offset."""
+    shared[index + offset] = x
+
+
+def within(number, limit):
+    """Return whether 0 <= number < limit."""
+    return 0 <= number < limit
+
+
+def quotient(number, divisor):
+    """Return number // divisor."""
+    assert number >= 0, f"{number} // {divisor}"
+    return number // divisor
+
+
+def load4(pointer, index, offset):
+    """Return the 4 elements from index + offset on; whole numbers as those of Python, which like a card's 64 bits do not overflow."""
+    values = [pointer[index + offset + i] for i in range(4)]
     return tuple(map(int, values)) if isinstance(values[0], np.integer) else tuple(values)
 
 

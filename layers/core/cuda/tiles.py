@@ -79,17 +79,17 @@ def multiply_float32(tile, a, b, a_row, a_step, b_step, b_column, lane, sums):
     for k in range(0, STEP, 4):
         for i in range(8):
             if a_step == 1:
-                left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3] = ptx.load4(tile, a + 8 * i * a_row + k)
+                left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3] = ptx.load4(tile, a, 8 * i * a_row + k)
             else:
                 for e in range(4):
-                    left[4 * i + e] = tile[a + 8 * i * a_row + (k + e) * a_step]
+                    left[4 * i + e] = ptx.load(tile, a, 8 * i * a_row + (k + e) * a_step)
         for i in range(8):
             if b_column == 1:
-                at, first = b + (k + (i >> 1)) * b_step + (i & 1) * 16, 4 * i
-                right[first], right[first + 1], right[first + 2], right[first + 3] = ptx.load4(tile, at)
+                at, first = (k + (i >> 1)) * b_step + (i & 1) * 16, 4 * i
+                right[first], right[first + 1], right[first + 2], right[first + 3] = ptx.load4(tile, b, at)
             else:
-                at = b + ((i >> 2) * 16 + (i & 3)) * b_column + k
-                right[i], right[8 + i], right[16 + i], right[24 + i] = ptx.load4(tile, at)
+                at = ((i >> 2) * 16 + (i & 3)) * b_column + k
+                right[i], right[8 + i], right[16 + i], right[24 + i] = ptx.load4(tile, b, at)
         for e in range(4):
             for i in range(8):
                 for j in range(8):
@@ -108,12 +108,12 @@ def multiply_tensor(tile, a, b, a_row, a_step, b_step, b_column, lane, how, sums
     b += (lane >> 2) * b_column + (lane & 3) * b_step
     for k in range(0, STEP, 8):
         for i in range(16):
-            x = tile[a + ((i >> 2) * 16 + (i & 1) * 8) * a_row + (k + (i & 2) * 2) * a_step]
+            x = ptx.load(tile, a, ((i >> 2) * 16 + (i & 1) * 8) * a_row + (k + (i & 2) * 2) * a_step)
             big_a[i] = ptx.tf32(x)
             if how == SPLIT:
                 small_a[i] = ptx.tf32(x - ptx.value(big_a[i]))
         for j in range(8):
-            x = tile[b + (k + (j & 1) * 4) * b_step + (j >> 1) * 8 * b_column]
+            x = ptx.load(tile, b, (k + (j & 1) * 4) * b_step + (j >> 1) * 8 * b_column)
             big_b[j] = ptx.tf32(x)
             if how == SPLIT:
                 small_b[j] = ptx.tf32(x - ptx.value(big_b[j]))
@@ -140,14 +140,11 @@ def multiply_tensor(tile, a, b, a_row, a_step, b_step, b_column, lane, how, sums
 @part
 def put_half(tile, pitch, row, column, lane, how, sums, first):
     """Write a warp's sums `first` to `first` + 31 (32 of its rows) to shared memory, from row `row` and column `column` on."""
-    at = (row + (lane >> 2)) * pitch + column
+    at = (row + (lane >> 2)) * pitch + column + (lane & 3) * (4 if how == FLOAT32 else 2)
     for i in range(4):
         for j in range(8):
-            if how == FLOAT32:
-                x = (lane & 3) * 4 + (j >> 2) * 16 + (j & 3)
-            else:
-                x = (lane & 3) * 2 + (j >> 1) * 8 + (j & 1)
-            tile[at + 8 * i * pitch + x] = sums[first + 8 * i + j]
+            x = (j >> 2) * 16 + (j & 3) if how == FLOAT32 else (j >> 1) * 8 + (j & 1)
+            ptx.store(tile, at, 8 * i * pitch + x, sums[first + 8 * i + j])
 
 
 @part
