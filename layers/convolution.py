@@ -64,16 +64,18 @@ class Convolution(ConvolutionalLayer):
         return choose(self.window, phase, self.math, self.weights_stay, blocks=True).name in PLACES
 
     def can_fuse(self, pool):
+        if self.on_card is not None:
+            return pool is None
         if pool is None:
             return self.kernels.rectifies
         return self.kernels.pools and self._pictures and pool.top_shapes([self._top_shape])[0][2:] == tuple(
             -(-size // 2) for size in self._top_shape[2:])
 
     def kernel(self):
-        return self.kernels.choice["forward"]
+        return self.kernels.choice["forward"] if self.on_card is None else self.kernel_on_card("forward")
 
     def kept_bytes(self):
-        return self.kernels.kept_bytes()
+        return 0 if self.on_card is not None else self.kernels.kept_bytes()
 
     def border_step(self, rectify):
         if not self._pictures or not self.kernels.takes_places("forward"):
@@ -102,6 +104,12 @@ class Convolution(ConvolutionalLayer):
         self.forward_fused(bottom, top)
 
     def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
+        if self.on_card is not None:
+            weight, bias = self.weights_on_card()
+            for below, above in zip(bottom, top):
+                x, y = below.on(self.card), above.write_on(self.card)
+                self.on_card.forward(x, weight, bias, y, self._flat_shapes[0][0], rectify)
+            return
         bias = self.blobs[1].peek() if len(self.blobs) > 1 else None
         places = self.kernels.takes_places("forward")
         for below, above in zip(bottom, top):
@@ -136,3 +144,21 @@ class Convolution(ConvolutionalLayer):
             elif wanted:
                 image_error, error = self.flat(below.diff, above.nchw(diff=True))
                 self.kernels.image_gradient(error, self.blobs[0], None, image_error)
+
+    def forward_cuda(self, bottom, top):
+        """On the card; with more than two spatial axes on the CPU."""
+        self.forward_fused(bottom, top)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """As `forward_cuda`."""
+        if self.on_card is None:
+            self.backward(top, propagate_down, bottom)
+            return
+        batch = self._flat_shapes[0][0]
+        for below, above, wanted in zip(bottom, top, propagate_down):
+            error = above.on(self.card, diff=True)
+            self.bias_gradient_on_card(error)
+            if self.wanted(0):
+                self.on_card.weight_gradient(below.on(self.card), error, self.blobs[0].change_on(self.card, diff=True), batch)
+            if wanted:
+                self.on_card.image_gradient(error, self.blobs[0].on(self.card), None, below.write_on(self.card, diff=True), batch)

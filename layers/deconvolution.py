@@ -28,6 +28,10 @@ class Deconvolution(ConvolutionalLayer):
     slide = staticmethod(geometry.deconv_out)
     of_a_size = (*ConvolutionalLayer.of_a_size, "_maybe_diagonal")
 
+    def setup(self, bottom, top):
+        self._looked_at = None  # fingerprint of weights, and whether they are diagonal
+        super().setup(bottom, top)
+
     def param_shapes(self, bottom_shapes):
         param = self.param.convolution_param
         _, channels, kernel, *_ = self.sizes(bottom_shapes[0])
@@ -53,6 +57,8 @@ class Deconvolution(ConvolutionalLayer):
         return depthwise.diagonal(self.blobs[0].peek()) if self._maybe_diagonal else None
 
     def kernel(self):
+        if self.on_card is not None and not self._diagonal_on_card():
+            return self.kernel_on_card("image")
         if self._diagonal() is not None:
             return "depthwise", "channels do not see each other"
         return self.kernels.choice["image"]
@@ -81,3 +87,45 @@ class Deconvolution(ConvolutionalLayer):
                     self.kernels.forward(error, self.blobs[0], None, small_error)
                 else:
                     depthwise.forward(self.window, error, diagonal, None, small_error)
+
+    def _diagonal_on_card(self):
+        """Whether no channel sees another in dense weights; those that were changed on the card are not looked at.
+
+        Whoever learns there has gradients that are dense, and bringing weights back to look at them would stop all work.
+        """
+        if not self._maybe_diagonal or not self.blobs[0].memory().on_host:
+            return False
+        fingerprint = self.blobs[0].fingerprint
+        if self._looked_at is None or self._looked_at[0] != fingerprint:
+            self._looked_at = fingerprint, self._diagonal() is not None
+        return self._looked_at[1]
+
+    def forward_cuda(self, bottom, top):
+        """On the card; with more than two spatial axes on the CPU."""
+        if self.on_card is None:
+            self.forward(bottom, top)
+            return
+        diagonal = self._diagonal_on_card()
+        weight, bias = self.weights_on_card()
+        for below, above in zip(bottom, top):
+            compute = self.on_card.upsample if diagonal else self.on_card.image_gradient
+            compute(below.on(self.card), weight, bias, above.write_on(self.card), self._flat_shapes[0][0])
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """As `forward_cuda`."""
+        if self.on_card is None:
+            self.backward(top, propagate_down, bottom)
+            return
+        batch = self._flat_shapes[0][0]
+        diagonal = any(propagate_down) and self._diagonal_on_card()
+        for below, above, wanted in zip(bottom, top, propagate_down):
+            error = above.on(self.card, diff=True)
+            self.bias_gradient_on_card(error)
+            if self.wanted(0):
+                self.on_card.weight_gradient(error, below.on(self.card), self.blobs[0].change_on(self.card, diff=True), batch)
+            if wanted:
+                weight, below_error = self.blobs[0].on(self.card), below.write_on(self.card, diff=True)
+                if diagonal:
+                    self.on_card.downsample(error, weight, below_error, batch)
+                else:
+                    self.on_card.forward(error, weight, None, below_error, batch)

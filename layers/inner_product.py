@@ -12,6 +12,9 @@ import math
 import numpy as np
 
 from layers.core.cpu import blas
+from layers.core.cuda import tiles
+from layers.core.cuda.convolution import bias_gradient
+from layers.core.cuda.gemm import gemm
 from layers.core.layer import Layer
 
 STEP = 512  # outputs, or inputs, that one product takes of the weights
@@ -104,6 +107,35 @@ class InnerProduct(Layer):
                 np.matmul(dy, weight[:, first:last], out=dx[:, first:last])
 
             blas.each(_steps(dx.shape[1], STEP), back, x.size * dy.shape[1])
+
+    def forward_cuda(self, bottom, top):
+        """One product."""
+        m, n, k = self._sizes(bottom, top)
+        bias = self.blobs[1].on(self.card) if len(self.blobs) > 1 else None
+        how = tiles.arithmetic(self.card, self.math)
+        gemm(self.card, bottom[0].on(self.card), self.blobs[0].on(self.card), top[0].write_on(self.card), m, n, k,
+             transpose_b=not self.param.inner_product_param.transpose, bias=bias, how=how)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Two products, and sums over the rows."""
+        card, transpose = self.card, self.param.inner_product_param.transpose
+        m, n, k = self._sizes(bottom, top)
+        how = tiles.arithmetic(card, self.math)
+        dy = top[0].on(card, diff=True)
+        if self.param_propagate_down[0]:
+            x, gradient = bottom[0].on(card), self.blobs[0].change_on(card, diff=True)
+            left, right, rows, columns = (x, dy, k, n) if transpose else (dy, x, n, k)
+            gemm(card, left, right, gradient, rows, columns, m, transpose_a=True, beta=1, how=how)
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            bias_gradient(card, dy, self.blobs[1].change_on(card, diff=True), m, n, 1)
+        if propagate_down[0]:
+            gemm(card, dy, self.blobs[0].on(card), bottom[0].write_on(card, diff=True), m, k, n, transpose_b=transpose, how=how)
+
+    def _sizes(self, bottom, top):
+        """Return M, num_output and K."""
+        outputs = top[0].shape[-1]
+        rows = top[0].count // max(outputs, 1)
+        return rows, outputs, math.prod(bottom[0].shape[self._axis(bottom[0].shape):])
 
 
 def _steps(count, step):

@@ -20,7 +20,8 @@ def add_options(parser, low_memory=True):
     parser.add_argument("--threads", metavar="N", type=positive, help="threads to compute with (default: all cores)")
     parser.add_argument("--math", choices=MATH,
                         help="how convolutions are computed: fast (default; errors to 5e-6 a layer, 7x7 1.4e-5), strict (direct "
-                        "sums: 2e-7 to 6e-7, as Caffe's) or caffe (im2col and BLAS); the default is also DEEPJET_MATH's")
+                        "sums: 2e-7 to 6e-7, as Caffe's), caffe (im2col and BLAS) or, on NVIDIA cards only, tf32 (tensor cores, "
+                        "errors to 1e-3 a layer); the default is also DEEPJET_MATH's")
     parser.add_argument("--plan", action="store_true",
                         help="print how the net will be run (steps, kernels and why, layouts, MACs, memory) to stderr")
     parser.add_argument("--no-border", action="store_true",

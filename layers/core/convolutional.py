@@ -6,10 +6,13 @@ import numpy as np
 
 from layers.core.cpu.blocked import place
 from layers.core.cpu.choose import forced
+from layers.core.cuda import tiles
+from layers.core.cuda.convolution import CardWindow, bias_gradient
 from layers.core.layer import Layer
 from netspec import caffe_pb2, geometry
 
 SIZES = 32  # of images for which a layer remembers its shapes and kernels
+
 
 class ConvolutionalLayer(Layer):
     """A layer with a window that slides over the axes behind `axis` (the channels').
@@ -20,7 +23,8 @@ class ConvolutionalLayer(Layer):
 
     min_bottoms = min_tops = 1
     equal_bottom_top = True
-    of_a_size = ("window", "kernels", "_pictures", "_top_shape", "_flat_shapes")  # attributes that follow from the bottoms' shape
+    # Attributes that follow from the bottoms' shape.
+    of_a_size = ("window", "kernels", "on_card", "_pictures", "_top_shape", "_flat_shapes")
 
     def check(self):
         param = self.param.convolution_param
@@ -64,7 +68,7 @@ class ConvolutionalLayer(Layer):
         return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
 
     def setup(self, bottom, top):
-        self._shape = self._channels = self.window = self.kernels = None
+        self._shape = self._channels = self.window = self.kernels = self.on_card = None
         self._met = {}  # (shape of the bottoms, forced kernel): the attributes `of_a_size`
         super().setup(bottom, top)
 
@@ -99,6 +103,9 @@ class ConvolutionalLayer(Layer):
         self._pictures = len(shapes[0]) == 4 and axis == 1 and self.dtype == np.float32
         self._blocks = blocks
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
+        if self.card is not None:
+            fits = CardWindow.fits(self.window)
+            self.on_card = CardWindow(self.card, self.window, self.math, self.on_card) if fits else None
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
 
@@ -129,6 +136,27 @@ class ConvolutionalLayer(Layer):
     def weights(self):
         """Return the data of the weights and of the bias (or None)."""
         return self.blobs[0].peek(), self.blobs[1].peek() if len(self.blobs) > 1 else None
+
+    def has_cuda(self):
+        """Always, unless sums shall be those of Caffe's BLAS; kernels of three axes and more run on the CPU all the same."""
+        return self.math != "caffe"
+
+    def kernel_on_card(self, phase):
+        """Return (name, why) of what computes a phase, "forward" or "image", on the card; for the plan."""
+        how = self.on_card.arithmetic(self._flat_shapes[0][0], self.on_card.rows[phase == "image"])
+        if how is None:
+            return "plain cuda", "few channels, or little work"
+        return f"{tiles.NAMES[how]} cuda", ("multiply-add" if how == tiles.FLOAT32 else "tensor cores") + f" of {self.card.name}"
+
+    def weights_on_card(self):
+        """Return the spans of the weights and of the bias (or None)."""
+        return self.blobs[0].on(self.card), self.blobs[1].on(self.card) if len(self.blobs) > 1 else None
+
+    def bias_gradient_on_card(self, error):
+        """Add to the bias's gradient, if it is wanted; `error`: the span of a top's."""
+        if self.wanted(1):
+            (batch, *_), (_, outputs, *output) = self._flat_shapes
+            bias_gradient(self.card, error, self.blobs[1].change_on(self.card, diff=True), batch, outputs, math.prod(output))
 
     def wanted(self, number):
         """Whether the gradient of parameter `number` is wanted."""

@@ -14,13 +14,14 @@ from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
 from layers.core.cuda.recording import Repeated
+from layers.core.cuda.tiles import TENSOR
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
 from netspec import caffe_pb2, graph, hdf5, text, upgrade, weights
 from netspec.errors import Error, UnknownName, nearest
 
 log = logging.getLogger("deepjet")
-MATH = ("fast", "strict", "caffe")
+MATH = ("fast", "strict", "caffe", "tf32")
 
 
 class Net:
@@ -44,7 +45,9 @@ class Net:
         The prototxt that a message came from: messages name its lines, data files are looked for beside it.
     math : str, optional
         How convolutions are computed: "fast" (with errors up to 5e-6 a layer), "strict" (direct sums only: 2e-7 to 6e-7, as
-        in Caffe) or "caffe" (its im2col and BLAS). The environment's DEEPJET_MATH, or "fast", when not given.
+        in Caffe) or "caffe" (its im2col and BLAS). On a card "fast" and "strict" are one, with the errors of float32 sums, and
+        "tf32" rounds the factors of all products to 10 bits of fraction, for tensor cores (errors up to 1e-3 a layer). The
+        environment's DEEPJET_MATH, or "fast", when not given.
 
     border : bool, optional
         In TEST, keep from call to call what no image can change: what padding alone makes (see `layers.core.border`).
@@ -97,6 +100,9 @@ class Net:
         self.card = cards.find(os.environ.get("DEEPJET_DEVICE") if device is None else device)
         if self.card is not None and self.dtype != np.float32:
             raise Error(f"a net of {self.dtype} on {self.card}: cards compute in float32; leave the dtype or the device away")
+        if math == "tf32" and (self.card is None or self.card.capability < TENSOR):
+            raise Error(f"math is 'tf32' on {self.card or 'the CPU'}; it needs an NVIDIA card of capability 8.0 (Ampere) or "
+                        "newer: name one (device='gpu:0'), or leave math away")
         self.seed = rng.next_seed() if seed is None or seed < 0 else int(seed)
         filtered = graph.filter_net(param, param.state, self._places)
         for warning in graph.check(filtered, self._places):

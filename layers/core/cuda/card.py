@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layers.core.cuda import compiler, driver
+from layers.core.cuda import driver
 from layers.core.cuda.arena import Arena
-from layers.core.cuda.kernel import bound
+from layers.core.cuda.kernel import OLDEST, bound
 from layers.core.cuda.recording import NotRecorded
 from netspec.errors import Error, UnknownName
 
@@ -110,9 +110,9 @@ class Card:
         self.number = number
         self.handle = driver.call("DeviceGet", number)
         self.name, self.capability = _name(self.handle), _capability(self.handle)
-        if self.capability < compiler.OLDEST:
+        if self.capability < OLDEST:
             raise Error(f"card {number} ({self.name}) is of capability {_dotted(self.capability)}; deepjet needs "
-                        f"{_dotted(compiler.OLDEST)} (Turing) or newer: compute on the CPU")
+                        f"{_dotted(OLDEST)} (Turing) or newer: compute on the CPU")
         self.processors = driver.attribute(self.handle, "MULTIPROCESSOR_COUNT")
         self._context = driver.call("DevicePrimaryCtxRetain", self.handle)
         self._local = threading.local()
@@ -236,7 +236,7 @@ class SimulatedCard:
 
     processors = 2
     threads = 8
-    capability = compiler.OLDEST
+    capability = OLDEST
     name = "simulated"
     stream = 0
     recording = accesses = None
@@ -301,7 +301,8 @@ class SimulatedCard:
         if function is None:
             from layers.core.cuda import ptx_simulated
 
-            function = cuda.jit(bound(kernel.function, SimulatedCuda(), ptx_simulated, lambda part: part, self._parts))
+            # Numba puts its module into a part's globals at each call, for all threads at once: they would disturb each other.
+            function = cuda.jit(bound(kernel.function, ptx_simulated.Running(), ptx_simulated, lambda part: part, self._parts))
             self._functions[kernel] = function
         given = []
         for (name, pointer), one in zip(kernel.arguments, arguments, strict=True):
@@ -354,18 +355,6 @@ class SimulatedCard:
 
     def forget(self, work):
         """Let go what was written down."""
-
-
-class SimulatedCuda:
-    """What is called `cuda` in simulated kernels and their parts: numba's stand-in for the kernel that runs.
-
-    numba itself puts it into the globals of a device function as a thread enters, and takes it out as any leaves.
-    """
-
-    def __getattr__(self, name):
-        from numba.cuda.simulator import kernel
-
-        return getattr(kernel._get_kernel_context(), name)
 
 
 def _dotted(capability):

@@ -21,7 +21,6 @@ from netspec.errors import Error
 log = logging.getLogger("deepjet")
 _lock = threading.Lock()
 LAYERS = pathlib.Path(__file__).resolve().parents[2]
-OLDEST = (7, 5)  # capability: Turing
 WHOLE = "\n// whole\n"  # the last line of what is kept: a file that was cut off lacks it
 INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers from 550 to 575: '.[cuda12]')"
 
@@ -56,7 +55,7 @@ def _compile(kernel, capability):
         from numba import cuda
         from numba.cuda import dispatcher, types
 
-        from layers.core.cuda import ptx
+        from layers.core.cuda import ptx, ptx_turing
     except ImportError as error:
         raise Error(f"kernels for NVIDIA cards need the package numba-cuda ({error}); {INSTALL}") from error
 
@@ -69,7 +68,8 @@ def _compile(kernel, capability):
     numbers = [getattr(types, name) for name, _ in kernel.arguments]
     signature = types.void(*(types.CPointer(number) if pointer else number
                              for number, (_, pointer) in zip(numbers, kernel.arguments)))
-    function = bound(kernel.function, cuda, ptx, cuda.jit(device=True), {})
+    instructions = ptx if capability >= (8, 0) else ptx_turing
+    function = bound(kernel.function, cuda, instructions, cuda.jit(device=True, forceinline=True), {})
     with _lock:
         ask, dispatcher.get_current_device = dispatcher.get_current_device, Device
         try:

@@ -21,6 +21,7 @@ import types
 # Stand-ins: what kernels say, see above.
 cuda = ptx = None
 
+OLDEST = (7, 5)  # capability: Turing
 KERNELS = {}  # "module.name" -> Kernel, of all modules that were imported
 TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "ulong": "uint64", "byte": "uint8",
          "bool": "boolean"}
@@ -39,10 +40,12 @@ class Kernel:
         Threads of a block, unless the launch says otherwise.
     shared : int
         Bytes of dynamic shared memory.
+    since : (int, int)
+        The oldest capability of a card that it runs on.
     """
 
-    def __init__(self, function, arguments, threads, shared):
-        self.function, self.threads, self.shared = function, threads, shared
+    def __init__(self, function, arguments, threads, shared, since=OLDEST):
+        self.function, self.threads, self.shared, self.since = function, threads, shared, since
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.arguments = tuple(_argument(text, self.name) for text in arguments.split(","))
         expected = function.__code__.co_argcount
@@ -68,10 +71,11 @@ class Part:
         raise TypeError(f"{self.function.__qualname__} is a part of kernels and runs on a card only")
 
 
-def kernel(arguments, threads=256, shared=0):
-    """Declare a kernel; `arguments`: C's types, "float*, int"."""
+def kernel(arguments, threads=256, shared=0, since=OLDEST, name=None):
+    """Declare a kernel; `arguments`: C's types, "float*, int"; `name`: of one of several that a function makes."""
     def declare(function):
-        made = Kernel(function, arguments, threads, shared)
+        function.__qualname__ = name or function.__qualname__
+        made = Kernel(function, arguments, threads, shared, since)
         KERNELS[made.name] = made
         return made
 
