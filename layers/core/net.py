@@ -435,7 +435,7 @@ class Net:
         layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
         fusion = self.plan.fusions.get(number)
         rectify = pool = None
-        if fusion is not None and fusion.rectify <= last and layer.card is None and layer.can_fuse(None):
+        if fusion is not None and fusion.rectify <= last and layer.can_fuse(None):
             rectify = fusion.rectify
             if fusion.pool is not None and fusion.pool <= last:
                 pooling = self.layers[fusion.pool]

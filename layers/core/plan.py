@@ -256,7 +256,7 @@ class Plan:
 
     def _done_with(self, number):
         fusion, net = self.fusions.get(number), self.net
-        if fusion is None or net.layers[number].card is not None or not net.layers[number].can_fuse(None):
+        if fusion is None or not net.layers[number].can_fuse(None):
             return []
         if fusion.pool is not None and net.layers[number].can_fuse(net.layers[fusion.pool]):
             return [fusion.rectify, fusion.pool]
