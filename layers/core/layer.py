@@ -193,10 +193,6 @@ class Layer:
         """Return the bytes that the layer keeps beside its blobs, for their shapes now."""
         return 0
 
-    def kernel_cuda(self):
-        """As `kernel`, of what computes forward on `self.card`."""
-        return "plain", ""
-
     def bytes_cuda(self):
         """Return the bytes on `self.card` beside the blobs, for their shapes now: (kept between calls, most within a call)."""
         return 0, 0

@@ -284,10 +284,8 @@ class Plan:
 
     def _kernel(self, layer):
         """Return (name, why) of what computes a layer; in a net on a card with where that is."""
-        if self.net.card is None:
-            return layer.kernel()
-        where, (name, why) = ("host", layer.kernel()) if layer.card is None else ("card", layer.kernel_cuda())
-        return f"{where} {name}", why
+        name, why = layer.kernel()
+        return name if self.net.card is None else f"{'card' if layer.card else 'host'} {name}", why
 
     def _done_with(self, number):
         fusion, net = self.fusions.get(number), self.net

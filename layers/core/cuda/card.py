@@ -18,6 +18,7 @@ from layers.core.cuda.kernel import OLDEST, bound
 from layers.core.cuda.recording import NotRecorded
 from netspec.errors import Error, UnknownName
 
+_thread = threading.local()  # `card`: whose context a thread has
 BLOCKS = 32  # of a `run`, per multiprocessor: more only wait
 
 
@@ -115,7 +116,6 @@ class Card:
                         f"{_dotted(OLDEST)} (Turing) or newer: compute on the CPU")
         self.processors = driver.attribute(self.handle, "MULTIPROCESSOR_COUNT")
         self._context = driver.call("DevicePrimaryCtxRetain", self.handle)
-        self._local = threading.local()
         self.enter()
         self.stream = driver.call("StreamCreate", 1)  # CU_STREAM_NON_BLOCKING
         self.arena = Arena(self)
@@ -126,9 +126,9 @@ class Card:
 
     def enter(self):
         """Make the card the calling thread's, as all its calls need."""
-        if not getattr(self._local, "entered", False):
+        if getattr(_thread, "card", None) is not self:
             driver.call("CtxSetCurrent", self._context)
-            self._local.entered = True
+            _thread.card = self
 
     def memory(self):
         """Return (bytes in all, bytes free)."""

@@ -136,6 +136,15 @@ def test_every_thread_enters_the_cards_context_once(fake):
     assert len([call for call in fake.called if call[0] == "CtxSetCurrent"]) == 3
 
 
+def test_a_thread_that_uses_two_cards_goes_from_one_to_the_other(fake):
+    one, other = cards.find("gpu:0"), cards.find("gpu:2")
+    fake.called.clear()
+    for card in (one, one, other, one):
+        card.memory()
+    entered = [call[1] for call in fake.called if call[0] == "CtxSetCurrent"]
+    assert entered == ["context 0", "context 2", "context 0"]
+
+
 def test_an_error_of_a_kernel_comes_out_where_values_are_read(fake):
     card = cards.find("gpu")
     part = card.arena.take(4)

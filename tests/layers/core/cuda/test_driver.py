@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from layers.core.cuda import compiler, driver
-from layers.core.cuda.kernel import Kernel
+from layers.core.cuda import kernel as kernels
 from netspec.errors import Error
 from tests.layers.core.cuda.fake_driver import CUresult, FakeDriver
 from tests.layers.core.cuda.simulated import add_cuda
@@ -47,7 +47,8 @@ def test_no_package_and_no_driver_each_have_their_cure(fake, monkeypatch):
 
 
 def test_a_kernel_is_launched_with_its_arguments_by_value(fake):
-    kernel = Kernel(every_kind, "float*, float, double, int, long, byte, bool", 64, 100 << 10)
+    kernel = kernels.kernel("float*, float, double, int, long, byte, bool", threads=64, shared=100 << 10)(every_kind)
+    del kernels.KERNELS[kernel.name]
     function = driver.Function(kernel, (9, 0))
     assert ("FuncSetAttribute", (f"{kernel.name} (9, 0)", "entry"), 1, 100 << 10) in fake.called
     fake.layout = [ctypes.c_uint64, ctypes.c_float, ctypes.c_double, ctypes.c_int32, ctypes.c_int64, ctypes.c_uint8,

@@ -219,3 +219,30 @@ def test_an_error_while_recording_is_the_layers(monkeypatch):
     before = net.blobs["two"].data.copy()
     net.forward()
     assert (net.blobs["two"].data == before).all()
+
+
+LAYERS = """name: "many" layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 7 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "drop" type: "Dropout" bottom: "pool" top: "pool" }
+layer { name: "up" type: "Deconvolution" bottom: "pool" top: "up" convolution_param { num_output: 4 group: 4 bias_term: false
+  kernel_size: 4 stride: 2 weight_filler { type: "bilinear" } } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "x" top: "score" crop_param { axis: 2 offset: 1 } }
+layer { name: "lrn" type: "LRN" bottom: "score" top: "lrn" }
+layer { name: "prob" type: "Softmax" bottom: "lrn" top: "prob" }"""
+
+
+@needs_card
+def test_all_sorts_of_layers_give_the_same_bits_plainly_and_replayed():
+    net, weights, found = net_of(LAYERS, caffe_pb2.TEST, seed=1), [1, 1, 1, 0.5, 1], []
+    for seed, factor in zip((0, 1, 0, 0, 0), weights):  # plainly, written down, replayed
+        fill(net, seed)
+        net.params["conv"][0].data[...] *= factor
+        net.forward()
+        found.append({name: blob.data.copy() for name, blob in net.blobs.items()})
+    for name, values in found[0].items():
+        assert values.tobytes() == found[2][name].tobytes() and found[3][name].tobytes() == found[4][name].tobytes(), name
+    assert not np.array_equal(found[2]["prob"], found[3]["prob"])  # who changes a parameter is heard
+    assert (net._repeated.recording is not None) == all(layer.card is not None for layer in net.layers[1:])
