@@ -56,6 +56,11 @@ class Accuracy(Layer):
             self.fail(f"top_k {self.param.accuracy_param.top_k} exceeds the {classes} classes of {self.called(0)}")
         return [(), (classes,)]
 
+    def reshape(self, bottom, top):
+        """Shape the tops."""
+        super().reshape(bottom, top)
+        self._positions = bottom[1].count
+
     def forward(self, bottom, top):
         """Count."""
         param = self.param.accuracy_param
@@ -75,6 +80,10 @@ class Accuracy(Layer):
         """Fail where a gradient is asked for."""
         if any(propagate_down):
             self.fail("has no gradient; do not give it a loss_weight")
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: codes within a call."""
+        return 0, 4 * self._positions
 
     def forward_cuda(self, bottom, top):
         """Count."""

@@ -55,6 +55,11 @@ class Eltwise(Layer):
         self.winner = None  # for MAX: which bottom won, uint8 (or wider) for each value
         self.winner_on_card = None
 
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        self.count = top[0].count
+
     def reads_blocks(self):
         """Each value by itself; winners go by their places in NCHW."""
         return self.operation != MAX
@@ -101,6 +106,10 @@ class Eltwise(Layer):
                 with np.errstate(all="ignore"):  # 0 / 0 is what this form is known for
                     np.divide(top[0].data.reshape(-1), bottom[i].data.reshape(-1), out=dx)
                     dx *= dy
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the winners."""
+        return self.count * (self.operation == MAX), 0
 
     def has_cuda(self):
         """Unless the winners' numbers do not fit into a byte."""

@@ -16,6 +16,8 @@ from layers.core.loss import LossLayer
 class EuclideanLoss(LossLayer):
     """Half the mean squared distance."""
 
+    distance_on_card = None
+
     def allow_force_backward(self, bottom):
         """Both bottoms may have a gradient."""
         return True
@@ -27,6 +29,11 @@ class EuclideanLoss(LossLayer):
         if math.prod(a[1:]) != math.prod(b[1:]):
             self.fail(f"{self.called(0)} {list(a)} and {self.called(1)} {list(b)} must hold as many values")
         return [()]
+
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        self._count = bottom[0].count
 
     def forward(self, bottom, top):
         """Compute the loss."""
@@ -41,10 +48,16 @@ class EuclideanLoss(LossLayer):
                 scale = self.dtype.type(sign * float(top[0].diff) / self._images(bottom))
                 np.multiply(self.distance, scale, out=blob.diff.reshape(-1))
 
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the distance."""
+        return 4 * self._count, 0
+
     def forward_cuda(self, bottom, top):
         """Compute the loss."""
         count = bottom[0].count
-        self.distance_on_card = self.card.arena.take(count * 4)
+        if self.distance_on_card is None or self.distance_on_card.span.nbytes < 4 * count:
+            self.distance_on_card = None  # first it goes back
+            self.distance_on_card = self.card.arena.take(4 * count)
         distance = self.distance_on_card.span
         self.card.run(distance_cuda, count, bottom[0].on(self.card), bottom[1].on(self.card), distance)
         sums.add_up(self.card, sums.PRODUCTS, distance, distance, (1, 1, count), top[0].write_on(self.card),

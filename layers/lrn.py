@@ -106,6 +106,9 @@ class LRN(Layer):
             parallel.run(within_backward_cpu, x.shape[0] * x.shape[1], half, alpha, beta, x, scale, ratio, dy, dx,
                          work=8 * x.size)
 
+    def bytes_cuda(self):
+        return 0, 8 * self.scale.count  # in backward: denominators, and dy y / denominator
+
     def forward_cuda(self, bottom, top):
         """The denominators are not kept: backward computes them again."""
         x, y = bottom[0].on(self.card), top[0].write_on(self.card)

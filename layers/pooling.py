@@ -15,6 +15,8 @@ A window wholly outside the image (stride > kernel, no padding, rounding up) giv
 Caffe, and 0 in the others; it has no gradient. Sums are float64, in scan order. Source: Caffe's PoolingLayer.
 """
 
+import math
+
 import numpy as np
 
 from layers.core.border import Step
@@ -198,13 +200,18 @@ class Pooling(Layer):
         """Return kernel, stride, pad, the image's and the top's lengths, each for rows and columns: what kernels take."""
         return (*self._numbers.tolist(), *self._shape[2:], *self._top_shape[2:])
 
+    def bytes_cuda(self):
+        keeps = self.phase == caffe_pb2.TRAIN and self.param.pooling_param.pool != POOL.AVE
+        return 4 * math.prod(self._top_shape) * keeps, 0  # the winners
+
     def forward_cuda(self, bottom, top):
         card, count, lengths, pool = self.card, top[0].count, self._lengths(), self.param.pooling_param.pool
         x, y = bottom[0].on(card), top[0].write_on(card)
         self._winners_known = self.phase == caffe_pb2.TRAIN or len(top) > 1
         if pool == POOL.MAX:
             mask = top[1].write_on(card) if len(top) > 1 else y
-            card.run(max_cuda, count, x, y, self._kept_on_card(count), mask, self._winners_known, len(top) > 1, *lengths)
+            winners = self._kept_on_card(count) if self._winners_known else y
+            card.run(max_cuda, count, x, y, winners, mask, self._winners_known, len(top) > 1, *lengths)
         elif pool == POOL.AVE:
             card.run(average_cuda, count, x, y, *lengths)
         elif self.phase == caffe_pb2.TRAIN:

@@ -19,6 +19,8 @@ from netspec import caffe_pb2
 class PReLU(Neuron):
     """Rectifier with learned slopes."""
 
+    needs_x = True
+
     def param_shapes(self, bottom_shapes):
         """Return one slope, or one for each channel."""
         shape = bottom_shapes[0]

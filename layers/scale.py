@@ -62,6 +62,8 @@ class Scale(SpreadLayer):
         """Shape the top."""
         super().reshape(bottom, top)
         shape = bottom[0].shape
+        keeps = self._in_place(bottom, top) and (len(bottom) > 1 or self.param_propagate_down[0])
+        self._kept_bytes = 4 * bottom[0].count * keeps
         _, length, inner = self.sizes
         self._channels = (len(bottom) == 1 and len(shape) == 4
                           and (length == 1 or length == shape[1] and inner == shape[2] * shape[3]))
@@ -112,6 +114,10 @@ class Scale(SpreadLayer):
         total = np.empty(length)
         parallel.run(scale_total_cpu, length, dy, x, times, outer, length, inner, total, work=dy.size)
         return total
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: x, where it is kept aside."""
+        return self._kept_bytes, 0
 
     def forward_cuda(self, bottom, top):
         """Multiply and add."""

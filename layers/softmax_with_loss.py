@@ -102,6 +102,10 @@ class SoftmaxWithLoss(LossLayer):
                          self.ignore_label is not None, self.dtype.type(self.ignore_label or 0), self.dtype.type(scale),
                          self.dtype.type(0), self.dtype.type(1), work=self.prob.count)
 
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the probabilities."""
+        return self.prob.count * 4, 0
+
     def forward_cuda(self, bottom, top):
         """Compute probabilities and loss."""
         outer, channels, inner = sizes = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
@@ -178,4 +182,4 @@ def softmax_loss_backward_cuda(prob, labels, dx, channels, inner, ignores, ignor
         if ignores and label == ignored:
             dx[i] = zero
         else:
-            dx[i] = (prob[i] - (one if label == row - out * channels else zero)) * scale
+            dx[i] = (prob[i] - (one if label == np.float32(row - out * channels) else zero)) * scale

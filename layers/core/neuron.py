@@ -40,6 +40,15 @@ class Neuron(Layer):
         """Return the bottom's shape."""
         return [tuple(bottom_shapes[0])]
 
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        self._kept_bytes = 4 * top[0].count * (self.needs_x and top[0].shares_data(bottom[0]))
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: x, where it is kept aside."""
+        return self._kept_bytes, 0
+
     def keep(self, bottom, top):
         """Before an in-place forward: keep a copy of x for backward."""
         if top[0].shares_data(bottom[0]):

@@ -10,8 +10,7 @@ from layers.core.neuron import Neuron
 from netspec import caffe_pb2
 from tests.layers.core.cuda.cards import CARD, no_host
 
-# They bring values in, run somebody's Python, or only look at the bottom's memory under another shape.
-ON_HOST = {"DummyData", "Flatten", "HDF5Data", "Input", "Python", "Reshape"}
+ON_HOST = {"DummyData", "HDF5Data", "Input", "Python"}  # they bring values in, or run somebody's Python
 PRODUCTS = {"Convolution", "Deconvolution", "InnerProduct"}  # tests of their own: they may choose by their parameters
 
 
