@@ -18,6 +18,7 @@ class Neuron(Layer):
     works_in_place = True
     needs_x = False  # the backward kernel reads x: it is kept aside when forward writes over it
     _kept = _kept_on_card = None
+    _kept_bytes = 0
 
     def kernels(self):
         """Return the forward and the backward kernel."""

@@ -16,6 +16,7 @@ from layers.core.cuda.kernel import cuda, kernel
 SIZES = "int, int, int, int, int, int, int, int, int, int, int, int, int, int, int"
 MOST = 256  # threads that share a sum
 ROWS, LEAST = 16, 1 << 18  # rows of a tile, and products in all, from which on tiles pay
+BLOCKS = 65535  # along the second axis of a launch: groups times phases
 LARGE = 64  # taps of one channel's kernel that are shared among threads
 
 
@@ -58,7 +59,7 @@ class CardWindow:
         """Return the arithmetic of the tiles that compute `rows` rows a group, or None where a plain kernel is as good."""
         window = self.window
         small = rows < ROWS or batch * window.pixels * window.outputs * window.depth < LEAST
-        return None if small else self.how
+        return None if small or window.group * math.prod(self.stride) > BLOCKS else self.how
 
     def _table(self, name, make, *arguments):
         """Return (span, terms of a phase) of a table, made when it is first asked for."""

@@ -153,7 +153,7 @@ def _make_slide(how, number):
         line = ptx.quotient(pixel, width)
         n = ptx.quotient(line, height)
         py, px = line - n * height, pixel - line * width
-        plane = (n * x_channels + group * x_group) * x_height
+        plane = ptx.place(ptx.place(n, x_channels, group * x_group), x_height, 0)
         y0, x0 = py * step_y if n < batch else NOWHERE, px * step_x
         weights, terms = group * group_pitch, phase * depth * 4
         here, there = 0, 0
@@ -167,18 +167,18 @@ def _make_slide(how, number):
             else:
                 k = coming + thread % STEP
                 inside = k < end
-                place = table[terms + 4 * k + 3] if inside else 0
+                weight = table[terms + 4 * k + 3] if inside else 0
                 inside = inside and table[terms + 4 * k + 1] > NOWHERE
                 for i in range(rows_of_tile * STEP // THREADS):
                     m = i * (THREADS // STEP) + thread // STEP
-                    ptx.copy4(tile, at + m * PITCH + thread % STEP, w, weights + (row + m) * row_pitch + place,
+                    ptx.copy4(tile, at + m * PITCH + thread % STEP, w, ptx.place(row + m, row_pitch, weights + weight),
                               inside and row + m < rows)
             at += a_size + thread % columns
             for i in range(STEP // lines):
                 k = i * lines + thread // columns
                 c, dy, dx, _ = ptx.load4(table, terms + 4 * (coming + k if coming + k < end else first), 0)
                 sy, sx = y0 + dy, x0 + dx
-                ptx.copy4(tile, at + k * pitch, x, (plane + c * x_height + sy) * x_width + sx,
+                ptx.copy4(tile, at + k * pitch, x, ptx.place(ptx.place(c, x_height, plane + sy), x_width, sx),
                           coming + k < end and ptx.within(sy, x_height) and ptx.within(sx, x_width))
             ptx.end_copies()
             there = there + 1 if there < ahead else 0
@@ -247,27 +247,29 @@ def _make_slope(how, number):
             # A thread brings values of one pixel, with `wide` of the error 4 side by side, which one image has.
             k = coming + thread % STEP
             n = ptx.quotient(k, area)
-            p = k - n * area
+            p = ptx.place(-n, area, k)
             if wide:
                 q = coming + thread % 4 * 4
-                error = q + (ptx.quotient(q, area) * (y_channels - 1) + group * rows) * area
+                error = ptx.place(ptx.place(ptx.quotient(q, area), y_channels - 1, group * rows), area, q)
                 for i in range(rows_of_tile * 4 // THREADS):
                     m = i * (THREADS // 4) + thread // 4
-                    ptx.copy16(tile, at + m * PITCH + thread % 4 * 4, dy, error + (row + m) * area, q < end and row + m < rows)
+                    ptx.copy16(tile, at + m * PITCH + thread % 4 * 4, dy, ptx.place(row + m, area, error),
+                               q < end and row + m < rows)
             else:
-                error = (n * y_channels + group * rows) * area + p
+                error = ptx.place(ptx.place(n, y_channels, group * rows), area, p)
                 for i in range(rows_of_tile // at_once):
                     m = i * at_once + thread // STEP
-                    ptx.copy4(tile, at + m * PITCH + thread % STEP, dy, error + (row + m) * area, k < end and row + m < rows)
-            plane = (n * x_channels + group * x_group) * x_height
+                    ptx.copy4(tile, at + m * PITCH + thread % STEP, dy, ptx.place(row + m, area, error),
+                              k < end and row + m < rows)
+            plane = ptx.place(ptx.place(n, x_channels, group * x_group), x_height, 0)
             line = ptx.quotient(p, y_width)
-            y0, x0 = line * stride_y if k < end else NOWHERE, (p - line * y_width) * stride_x
+            y0, x0 = ptx.place(line, stride_y, 0) if k < end else NOWHERE, ptx.place(p - line * y_width, stride_x, 0)
             at += a_size + thread % STEP
             for i in range(columns // at_once):
                 j = i * at_once + thread // STEP
                 c, ky, kx, _ = ptx.load4(table, 4 * (column + j if column + j < depth else 0), 0)
                 sy, sx = y0 + ky, x0 + kx
-                ptx.copy4(tile, at + j * PITCH, x, (plane + c * x_height + sy) * x_width + sx,
+                ptx.copy4(tile, at + j * PITCH, x, ptx.place(ptx.place(c, x_height, plane + sy), x_width, sx),
                           ptx.within(sy, x_height) and ptx.within(sx, x_width))
             ptx.end_copies()
             there = there + 1 if there < ahead else 0

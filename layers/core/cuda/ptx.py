@@ -89,6 +89,16 @@ def within(typingctx, number, limit):
 
 
 @intrinsic
+def place(typingctx, number, pitch, more):
+    """Return number * pitch + more in 32 bits: where something lies."""
+    def codegen(context, builder, signature, arguments):
+        number, pitch, more = (narrow(builder, argument) for argument in arguments)
+        return builder.add(builder.mul(number, pitch), more)
+
+    return types.int32(number, pitch, more), codegen
+
+
+@intrinsic
 def quotient(typingctx, number, divisor):
     """Return number // divisor, both of 31 bits and not negative: a fifth of what division in 64 bits takes."""
     def codegen(context, builder, signature, arguments):

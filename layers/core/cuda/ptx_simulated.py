@@ -37,6 +37,11 @@ def within(number, limit):
     return 0 <= number < limit
 
 
+def place(number, pitch, more):
+    """Return number * pitch + more."""
+    return int(number) * int(pitch) + int(more)
+
+
 def quotient(number, divisor):
     """Return number // divisor."""
     assert number >= 0, f"{number} // {divisor}"
@@ -44,7 +49,7 @@ def quotient(number, divisor):
 
 
 def load4(pointer, index, offset):
-    """Return the 4 elements from index + offset on; whole numbers as Python's, which do not overflow, as 64 bits do not."""
+    """Return the 4 elements from index + offset on; whole numbers as Python's, which wrap around nowhere."""
     values = [pointer[index + offset + i] for i in range(4)]
     return tuple(map(int, values)) if isinstance(values[0], np.integer) else tuple(values)
 

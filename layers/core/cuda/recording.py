@@ -69,32 +69,35 @@ def _bring(card, accesses):
     return True
 
 
+TRIES = 3  # of recording the same work, before it is left at running plainly
+
+
 class Repeated:
     """Work that is done often with the same blobs: plainly at first, then recorded, then replayed."""
 
     def __init__(self, card):
         self.card = card
         self.key = self.recording = None
-        self.refused = False
+        self.tries = TRIES
         self.accesses = []  # of the last time that the work was done plainly
 
     def run(self, key, work):
         """Do ``work()``; `key` tells what it depends on beside the blobs that it asks the card for."""
         if key != self.key:
-            self.key, self.recording, self.refused = key, None, False
+            self.key, self.recording, self.tries = key, None, TRIES
             self._plainly(work)  # compiles kernels and takes memory
             return
         if not (_bring(self.card, self.accesses) if self.recording is None else self.recording.fits()):
             self.recording = None
             self._plainly(work)
             return
-        if self.recording is None and not self.refused:
+        if self.recording is None and self.tries:
             try:
                 with record(self.card) as recording:
                     work()
                 self.recording = recording
             except CardError:
-                self.refused = True
+                self.tries -= 1  # the card's memory may have had to grow: then it has by the next time
         if self.recording is None:
             work()
         else:

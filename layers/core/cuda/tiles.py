@@ -158,13 +158,13 @@ def copy_block(tile, at, pitch, height, width, source, first, leading, row, colu
         for u in range(height * width // (4 * THREADS)):
             e = thread + u * THREADS
             i, j = e // (width // 4), e % (width // 4) * 4
-            ptx.copy16(tile, at + i * pitch + j, source, first + (row + i) * leading + column + j,
+            ptx.copy16(tile, at + i * pitch + j, source, ptx.place(row + i, leading, first + column + j),
                        row + i < rows and column + j < columns)
     else:
         for u in range(height * width // THREADS):
             e = thread + u * THREADS
             i, j = e // width, e % width
-            ptx.copy4(tile, at + i * pitch + j, source, first + (row + i) * leading + column + j,
+            ptx.copy4(tile, at + i * pitch + j, source, ptx.place(row + i, leading, first + column + j),
                       row + i < rows and column + j < columns)
 
 
