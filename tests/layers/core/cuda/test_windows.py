@@ -28,7 +28,12 @@ def test_max_of_nan_and_of_nothing_above_the_lowest(window):
 
 
 def test_max_finds_its_winners_in_test_only_when_asked():
-    check_on_card('type: "Pooling" pooling_param { kernel_size: 3 stride: 2 }', [TIES], phase=caffe_pb2.TEST, tolerance=0)
+    text = 'type: "Pooling" pooling_param { kernel_size: 3 stride: 2 }'
+    layer, bottom, top = check_on_card(text, [TIES], phase=caffe_pb2.TEST, tolerance=0)
+    wanted = check_on_card(text, [-TIES], phase=caffe_pb2.TEST, tolerance=0)
+    bottom[0].data[...] = -TIES  # as when the layer's work is replayed
+    layer.backward_cuda(top, [True], bottom)
+    np.testing.assert_array_equal(bottom[0].diff, wanted[1][0].diff)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
