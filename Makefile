@@ -7,6 +7,7 @@ RUN := $(BIN)/python -m
 help:
 	@echo "make demo    install into $(VENV), draw sample data, train an FCN-8s on it, score it, write demo/index.html"
 	@echo "make test    install with the test extras and run all tests"
+	@echo "make test-sim run the kernels of NVIDIA cards in numba's simulator (make test does, too)"
 	@echo "make lint    ruff"
 	@echo "make models  write every model's prototxts from its net.py"
 	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
@@ -35,6 +36,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(RUN) pytest
 
+test-sim: $(VENV)/installed-test
+	$(RUN) tests.layers.core.cuda.simulated
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 
@@ -58,4 +62,4 @@ clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint models proto bench clean
+.PHONY: help demo test test-sim lint models proto bench clean

@@ -4,6 +4,8 @@ import pathlib
 
 from setuptools import find_namespace_packages, setup
 
+CUDA13 = ["numba-cuda[cu13]==0.30.4", "cuda-toolkit==13.0.*", "nvidia-nvjitlink==13.0.*"]
+
 setup(
     name="deepjet",
     version="0.1.0",
@@ -24,6 +26,12 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        # Kernels for NVIDIA cards. Drivers from 580 on take the PTX of CUDA 13.0; what later compilers write they refuse.
+        "cuda": CUDA13,
+        # Drivers from 550 on, which take the PTX of CUDA 12.4.
+        "cuda12": ["numba-cuda[cu12]==0.30.4", "cuda-toolkit==12.4.*", "nvidia-nvjitlink-cu12==12.4.*"],
+        # With NVIDIA's assembler, which tells of registers and spills without a card.
+        "cuda-test": [*CUDA13, "nvidia-cuda-nvcc==13.0.*"],
         # OpenCV 5 dropped Caffe's importer; 4 is the second opinion on our files.
         "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5"],
         # The engines that `make bench` holds ours against.

@@ -67,13 +67,19 @@ class Bench:
                 self.versions[name] = theirs.version
                 result["difference"][name] = self._compare(name, expected, theirs.check())
                 inputs = len(job[1].get("inputs", [0]))
+                if inputs > 1 and result["pairs"]:
+                    ours.open(*job)  # a net that has met no size yet, beside every engine
+                    ours.check()
                 seconds = min(self.seconds, SHORT) if row.kind in ("product", "layers", "parse") else self.seconds
-                pair = turns.in_turns(ours, theirs, seconds, max(self.least, inputs if self.least > 1 else 1), inputs,
-                                      name == "deepjet, one size")
+                pair, met = turns.in_turns(ours, theirs, seconds, max(self.least, inputs if self.least > 1 else 1), inputs,
+                                           name == "deepjet, one size")
                 result["peak GiB"][name] = theirs.peak()
             result["pairs"][name] = pair._asdict()
+            if met:
+                result["first met"][name] = met._asdict()
             self.say(f"  {name:20} {pair.theirs:8.4f} s, ours {pair.ours:8.4f} s, ratio {pair.ratio:.3f}, "
-                     f"{len(pair.turns)} turns, difference {result['difference'][name]:.0e}")
+                     f"{len(pair.turns)} turns, difference {result['difference'][name]:.0e}"
+                     + (f"; sizes first met: {met.theirs:.4f} s, ours {met.ours:.4f} s, ratio {met.ratio:.3f}" if met else ""))
         except EngineError as error:
             self.say(f"  {name}: {error}")
             if " is not here " in str(error):
@@ -163,5 +169,5 @@ class Bench:
 
 def empty(row, name=None):
     """Return the result of a row of which nothing is measured yet."""
-    return {"name": name or row.name, "kind": row.kind, "ours": row.ours, "goals": row.goals, "pairs": {}, "difference": {},
-            "peak GiB": {}, "notes": []}
+    return {"name": name or row.name, "kind": row.kind, "ours": row.ours, "goals": row.goals, "pairs": {}, "first met": {},
+            "difference": {}, "peak GiB": {}, "notes": []}

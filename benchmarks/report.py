@@ -3,7 +3,8 @@
 from benchmarks.engines import ENGINES
 from benchmarks.rows import BEST, BETTER_TORCH
 
-TITLES = {"forward": "Forward", "varying": "Forward, sizes that vary from call to call", "train": "Forward, backward, update",
+TITLES = {"forward": "Forward", "varying": "Forward, six sizes of PASCAL VOC's images in turn: every call changes the size",
+          "train": "Forward, backward, update",
           "layers": "Layer by layer (ours inside the net, the others as nets of one step)", "product": "Matrix products",
           "load": "Loading and parsing", "parse": "Loading and parsing", "folder": "A folder of photographs, end to end"}
 
@@ -59,8 +60,14 @@ def markdown(about, versions, missing, results, command):
 
 def _table(group):
     peers = [name for name in ENGINES if any(name in result["pairs"] for result in group)]
-    lines = ["| | deepjet | " + " | ".join(peers) + " | goals |", "|---" * (len(peers) + 3) + "|"]
+    shown = []
     for result in group:
+        shown.append(result)
+        if result.get("first met"):
+            shown[-1] = {**result, "name": f"{result['name']}, each met before"}
+            shown.append({**result, "name": f"{result['name']}, first met", "pairs": result["first met"], "goals": {}})
+    lines = ["| | deepjet | " + " | ".join(peers) + " | goals |", "|---" * (len(peers) + 3) + "|"]
+    for result in shown:
         cells = [result["name"].split(": ")[-1], _ours(result)]
         for peer in peers:
             pair = result["pairs"].get(peer)

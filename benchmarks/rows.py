@@ -24,7 +24,8 @@ class Row(NamedTuple):
     name : str
         What `--rows` is held against.
     kind : str
-        "forward", "varying", "train", "product", "layers", "load", "parse" or "folder".
+        "forward", "varying" (the sizes `VOC` in turn: calls on sizes met before have the goals, those that first met a size are a
+        line of their own), "train", "product", "layers", "load", "parse" or "folder".
     net : str
         A name of `benchmarks.nets` or of `products.SHAPES`, or a pattern of files in models/.
     shape : tuple

@@ -35,17 +35,29 @@ def in_turns(ours, theirs, seconds, least, inputs=1, theirs_keep=False):
         Number of inputs; more than one are taken in turn, and the unmeasured call before is of the one before.
     theirs_keep : bool
         Whether the other engine's unmeasured call is of the same input: it is timed on one size after all.
+
+    Returns
+    -------
+    Pair, Pair or None
+        Of calls on inputs that both engines have met before, and of the calls that met them: of inputs 1 and up, since input 0
+        was checked. With one input there are none. `seconds` and `least` are of the former.
     """
+    met = [_turn(ours, theirs, number, inputs, theirs_keep) for number in range(1, inputs)]
     turns, begun, number = [], time.perf_counter(), 0
     while (took := time.perf_counter() - begun) < seconds or len(turns) < least:
         if len(turns) > 1 and took > SLOW and inputs == 1:
             break
-        turn = []
-        for engine, keep in ((ours, inputs == 1), (theirs, inputs == 1 or theirs_keep)):
-            time.sleep(PAUSE)
-            before = number if keep else (number - 1) % inputs
-            warm = engine.last is None or engine.last < LONG or (keep and inputs > 1)
-            turn.append(engine.time(number, before if warm else None))
-        turns.append(tuple(turn))
+        turns.append(_turn(ours, theirs, number, inputs, theirs_keep))
         number = (number + 1) % inputs
-    return Pair.of(turns)
+    return Pair.of(turns), Pair.of(met) if met else None
+
+
+def _turn(ours, theirs, number, inputs, theirs_keep):
+    """Return the seconds of one call of each on input `number`."""
+    turn = []
+    for engine, keep in ((ours, inputs == 1), (theirs, inputs == 1 or theirs_keep)):
+        time.sleep(PAUSE)
+        before = number if keep else (number - 1) % inputs
+        warm = engine.last is None or engine.last < LONG or (keep and inputs > 1)
+        turn.append(engine.time(number, before if warm else None))
+    return tuple(turn)

@@ -14,8 +14,15 @@ import math
 import numpy as np
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda import sums
+from layers.core.cuda.counts import count_up
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
+from layers.core.cuda.losses import THREADS, is_class
+from layers.core.cuda.small import Flag
+from layers.core.cuda.sums import tree
 from layers.core.layer import Layer
-from layers.core.loss import bad_label, split_axes
+from layers.core.loss import bad_label, find_bad_label, split_axes
 
 
 class Accuracy(Layer):
@@ -23,6 +30,7 @@ class Accuracy(Layer):
 
     exact_bottoms = 2
     min_tops, max_tops = 1, 2
+    _flag = None
 
     def check(self):
         """Refuse top_k 0."""
@@ -48,6 +56,11 @@ class Accuracy(Layer):
             self.fail(f"top_k {self.param.accuracy_param.top_k} exceeds the {classes} classes of {self.called(0)}")
         return [(), (classes,)]
 
+    def reshape(self, bottom, top):
+        """Shape the tops."""
+        super().reshape(bottom, top)
+        self._positions = bottom[1].count
+
     def forward(self, bottom, top):
         """Count."""
         param = self.param.accuracy_param
@@ -67,6 +80,32 @@ class Accuracy(Layer):
         """Fail where a gradient is asked for."""
         if any(propagate_down):
             self.fail("has no gradient; do not give it a loss_weight")
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: codes within a call."""
+        return 0, 4 * self._positions
+
+    def forward_cuda(self, bottom, top):
+        """Count."""
+        param, card = self.param.accuracy_param, self.card
+        outer, classes, inner = split_axes(bottom[0].shape, self._axis(bottom[0].num_axes))
+        if self._flag is None:
+            self._flag = Flag(card)
+        codes, counts = card.arena.take(4 * outer * inner), card.arena.take(8 * classes)
+        card.run(accuracy_cuda, outer * inner, bottom[0].on(card), bottom[1].on(card), classes, inner, param.top_k,
+                 param.HasField("ignore_label"), param.ignore_label, self._flag.lowered(), codes.span)
+        count_up(card, codes.span, outer * inner, 2 * classes, counts.span)
+        total, each = top[0].write_on(card), top[-1].write_on(card)
+        card.launch(accuracy_finish_cuda, 1, counts.span, classes, total, each, len(top) > 1, threads=sums.threads(card))
+
+    def check_cuda(self, bottom, top):
+        """Refuse a label that is no class number."""
+        if self._flag.raised():
+            param = self.param.accuracy_param
+            ignored = param.ignore_label if param.HasField("ignore_label") else None
+            find_bad_label(self, bottom[1].peek(), ignored, bottom[0].shape, self._axis(bottom[0].num_axes))
+
+    backward_cuda = backward
 
 
 @cached
@@ -90,3 +129,41 @@ def accuracy_cpu(scores, labels, top_k, ignores, ignored, right, seen):
             seen[int(label)] += 1
             right[int(label)] += better < top_k and own == own
     return -1
+
+
+@kernel("float*, float*, int, int, int, bool, float, int*, int*, int")
+def accuracy_cuda(scores, labels, classes, inner, top_k, ignores, ignored, flag, codes, count):
+    """Write 2 label + [right] for each position, -1 where nothing counts."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        label, code = labels[i], -1
+        if not (ignores and label == ignored):
+            if is_class(label, classes):
+                first = over(i, inner) * (classes - 1) * inner + i
+                own = scores[first + np.int64(label) * inner]
+                better = -1  # its own score is counted too
+                for c in range(classes):
+                    if not scores[first + c * inner] < own:
+                        better += 1
+                code = 2 * np.int64(label) + (1 if better < top_k and own == own else 0)
+            else:
+                flag[0] = 1
+        codes[i] = code
+
+
+@kernel("int*, int, float*, float*, bool", threads=THREADS)
+def accuracy_finish_cuda(counts, classes, total, each, has_each):
+    """One block: from counts of wrong and right positions of each class to shares."""
+    rights = cuda.shared.array(THREADS, np.float64)
+    seens = cuda.shared.array(THREADS, np.float64)
+    thread, together = cuda.threadIdx.x, cuda.blockDim.x
+    right = seen = 0.0
+    for c in range(thread, classes, together):
+        right += counts[2 * c + 1]
+        seen += counts[2 * c] + counts[2 * c + 1]
+        if has_each:
+            each[c] = counts[2 * c + 1] / max(1.0, np.float64(counts[2 * c] + counts[2 * c + 1]))
+    rights[thread], seens[thread] = right, seen
+    tree(rights, thread, together)
+    tree(seens, thread, together)
+    if thread == 0:
+        total[0] = rights[0] / max(1.0, seens[0])

@@ -10,6 +10,9 @@ import math
 
 import numpy as np
 
+from layers.core.cpu.compiled import cached
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 
 
@@ -69,3 +72,47 @@ class ArgMax(Layer):
         """Fail where a gradient is asked for."""
         if propagate_down[0]:
             self.fail("has no gradient; set propagate_down: false for it")
+
+    def forward_cuda(self, bottom, top):
+        """Rank."""
+        param = self.param.argmax_param
+        outer, length, inner = self._lay_out(bottom[0].shape)
+        planes = 2 if param.out_max_val and not param.HasField("axis") else 1
+        self.card.run(argmax_cuda, outer * inner, bottom[0].on(self.card), top[0].write_on(self.card), length, inner,
+                      param.top_k, param.out_max_val and param.HasField("axis"), planes)
+
+    backward_cuda = backward
+
+
+@cached
+def behind_at(a, i, b, j, alone):
+    """Whether value a with number i comes behind value b with number j: of equal ones the later comes first.
+
+    NaN comes last, but first where only one is asked for (`alone`), as numpy has it.
+    """
+    if a != a or b != b:
+        if a != a and b != b:
+            return i < j
+        return (a != a) != alone
+    return a < b or a == b and i < j
+
+
+@kernel("float*, float*, int, int, int, bool, int, int")
+def argmax_cuda(x, y, length, inner, top_k, values, planes, count):
+    """One position a thread: `top_k` times the first of those behind the one before; numbers or `values`, or 2 planes of both."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        out = over(i, inner)
+        first = out * (length - 1) * inner + i
+        before, last = x[first], np.int64(-1)
+        for rank in range(top_k):
+            best, number = x[first], np.int64(-1)
+            for c in range(length):
+                value = x[first + c * inner]
+                left = last < 0 or behind_at(value, c, before, last, top_k == 1)
+                if left and (number < 0 or behind_at(best, number, value, c, top_k == 1)):
+                    best, number = value, np.int64(c)
+            before, last = best, number
+            place = (out * planes * top_k + rank) * inner + i - out * inner
+            y[place] = best if values else np.float32(number)
+            if planes == 2:
+                y[place + top_k] = best

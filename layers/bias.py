@@ -7,6 +7,9 @@ axes, in float64. Works in place. Source: Caffe's BiasLayer.
 
 import numpy as np
 
+from layers.core.cuda import sums
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.spread import SpreadLayer
 
 
@@ -38,3 +41,24 @@ class Bias(SpreadLayer):
             self.give_operand_gradient(bottom, top[0].diff.reshape(self.sizes).sum((0, 2), dtype=np.float64))
         if propagate_down[0] and top[0] is not bottom[0]:
             bottom[0].diff[...] = top[0].diff
+
+    def forward_cuda(self, bottom, top):
+        """Add."""
+        x, b = bottom[0].on(self.card), self.operand(bottom).on(self.card)
+        self.card.run(bias_cuda, bottom[0].count, x, b, top[0].write_on(self.card), *self.sizes[1:])
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Add to b's gradient (write it, for a bottom), hand the top's on."""
+        dy = top[0].on(self.card, diff=True)
+        if self.wants_operand_gradient(propagate_down):
+            self.give_operand_gradient_on_card(bottom, sums.VALUES, dy, dy)
+        if propagate_down[0] and top[0] is not bottom[0]:
+            self.card.copy(bottom[0].write_on(self.card, diff=True), dy, bottom[0].count * 4)
+
+
+@kernel("float*, float*, float*, int, int, int")
+def bias_cuda(x, bias, y, length, inner, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, inner)
+        y[i] = x[i] + bias[row - over(row, length) * length]

@@ -6,6 +6,7 @@ Any shape; works in place (x is kept aside then). Source: Caffe's BNLLLayer.
 import math
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -17,6 +18,10 @@ class BNLL(Neuron):
     def kernels(self):
         """Return the kernels."""
         return bnll_cpu, bnll_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return bnll_cuda, bnll_backward_cuda
 
 
 @cached(error_model="numpy")
@@ -44,4 +49,18 @@ def bnll_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * bnll_slope_at(x[i])
+
+
+@kernel("float*, float*, int")
+def bnll_cuda(x, y, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = bnll_at(x[i])
+
+
+@kernel("float*, float*, float*, float*, int")
+def bnll_backward_cuda(x, y, dy, dx, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * bnll_slope_at(x[i])

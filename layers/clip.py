@@ -5,6 +5,7 @@ Any shape; works in place (x is kept aside then). NaN stays NaN. Source: Caffe's
 
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -29,6 +30,10 @@ class Clip(Neuron):
     def kernels(self):
         """Return the kernels."""
         return clip_cpu, clip_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return clip_cuda, clip_backward_cuda
 
 
 @cached
@@ -56,4 +61,18 @@ def clip_backward_cpu(first, last, x, y, dy, dx, least, most):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * clip_slope_at(x[i], least, most)
+
+
+@kernel("float*, float*, float, float, int")
+def clip_cuda(x, y, least, most, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = clip_at(x[i], least, most)
+
+
+@kernel("float*, float*, float*, float*, float, float, int")
+def clip_backward_cuda(x, y, dy, dx, least, most, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * clip_slope_at(x[i], least, most)

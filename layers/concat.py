@@ -17,6 +17,7 @@ class Concat(PartsLayer):
     min_bottoms = 1
     exact_tops = 1
     old_axis = "concat_dim"
+    _shapes = None  # of the bottoms, when the top was given its shape
 
     def own_param(self):
         """Return concat_param."""
@@ -51,8 +52,13 @@ class Concat(PartsLayer):
 
     def reshape(self, bottom, top):
         """Shape the top."""
+        shapes = [blob.shape for blob in bottom]
+        if shapes == self._shapes and len(bottom) > 1:
+            top[0].reshape(self._top_shape)
+            return
         super().reshape(bottom, top)
         self._blocks = len(bottom) > 1 and self._channels(bottom[0])
+        self._shapes, self._top_shape = shapes, top[0].shape
 
     def forward(self, bottom, top):
         """Copy the bottoms side by side."""
@@ -62,7 +68,7 @@ class Concat(PartsLayer):
                 whole = top[0].memory().blocked
                 for blob in bottom:
                     part = blob.in_blocks()
-                    if not whole.holds(part):  # it was not written in its place, see `layers.core.plan`
+                    if not whole.has_part(part, at, blob.shape[1]):  # it was not written in its place, see `layers.core.plan`
                         copy_channels(part.address, part.picture, 0, *target, at, blob.shape[1])
                     at += blob.shape[1]
                 return
@@ -87,3 +93,13 @@ class Concat(PartsLayer):
             for (blob, place), wanted in zip(self.pairs(bottom, top[0], top[0].diff), propagate_down):
                 if wanted:
                     blob.diff.reshape(place.shape)[...] = place
+
+    def forward_cuda(self, bottom, top):
+        """Copy the bottoms side by side."""
+        if len(bottom) > 1:
+            self.copy_on_card(bottom, top[0], joins=True)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Hand each bottom its part of the gradient."""
+        if len(bottom) > 1:
+            self.copy_on_card(bottom, top[0], joins=False, diff=True, wanted=propagate_down)

@@ -8,6 +8,7 @@ weights (num_output, C / group, *kernel), bias (num_output,). It is a correlatio
 Source: Caffe's ConvolutionLayer.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from layers.core.cpu import convolve
 from layers.core.cpu.channel_sums import bias_gradient_pictures
 from layers.core.cpu.choose import PLACES, Kernels, choose, few
 from layers.core.cpu.convolve import Window
-from netspec import caffe_pb2, geometry
+from netspec import geometry
 
 
 class Convolution(ConvolutionalLayer):
@@ -38,7 +39,7 @@ class Convolution(ConvolutionalLayer):
     def make_window(self, bottom, top, kernel, stride, pad, dilation):
         """Return the window for shapes (C, *image) and (M, *out), and choose who computes it."""
         window = self._window(bottom, top, kernel, stride, pad, dilation)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+        self.kernels = Kernels(window, self.math, self.weights_stay, self.dtype == np.float32,
                                self._blocks, self.low_memory, self.kernels)
         return window
 
@@ -60,7 +61,7 @@ class Convolution(ConvolutionalLayer):
 
     def _would_take(self, phase):
         """Whether the kernel for a phase takes blocks, were there any."""
-        return choose(self.window, phase, self.math, self.phase == caffe_pb2.TEST, blocks=True).name in PLACES
+        return choose(self.window, phase, self.math, self.weights_stay, blocks=True).name in PLACES
 
     def can_fuse(self, pool):
         if self.on_card is not None:
@@ -74,7 +75,7 @@ class Convolution(ConvolutionalLayer):
         return self.kernels.choice["forward"] if self.on_card is None else self.kernel_on_card("forward")
 
     def kept_bytes(self):
-        return 0 if self.on_card is not None else self.kernels.kept_bytes(self.phase == caffe_pb2.TRAIN)
+        return 0 if self.on_card is not None else self.kernels.kept_bytes()
 
     def border_step(self, rectify):
         if not self._pictures or not self.kernels.takes_places("forward"):
@@ -109,9 +110,10 @@ class Convolution(ConvolutionalLayer):
                 x, y = below.on(self.card), above.write_on(self.card)
                 self.on_card.forward(x, weight, bias, y, self._flat_shapes[0][0], rectify)
             return
-        bias = self.weights()[1]
+        bias = self.blobs[1].peek() if len(self.blobs) > 1 else None
+        places = self.kernels.takes_places("forward")
         for below, above in zip(bottom, top):
-            if self.kernels.takes_places("forward"):
+            if places:
                 pool = None if pooled is None else pooled.write()
                 self.kernels.forward_places(self.place(below), self.blobs[0], bias, self.written(above), rectify,
                                             pool, box)
@@ -134,7 +136,8 @@ class Convolution(ConvolutionalLayer):
                     self.kernels.weight_gradient_places(self.place(below), self.place(above, diff=True),
                                                         self.blobs[0].diff)
                 else:
-                    self.kernels.weight_gradient(*self.flat(below.nchw(), above.nchw(diff=True)), self.blobs[0].diff)
+                    arrays = self.flat(below.nchw(), above.nchw(diff=True))
+                    self.blobs[0].add_to_diff(functools.partial(self.kernels.weight_gradient, *arrays))
             if wanted and self.kernels.takes_places("image"):
                 self.kernels.image_gradient_places(self.place(above, diff=True), self.blobs[0],
                                                    self.written(below, diff=True))

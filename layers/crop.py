@@ -11,6 +11,9 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda import small
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 
 
@@ -19,7 +22,7 @@ class Crop(Layer):
 
     exact_bottoms = 2
     exact_tops = 1
-    _made_for = None
+    _made_for = _tables_for = None
 
     def top_shapes(self, bottom_shapes):
         """Return bottom 0's lengths before the axis, bottom 1's from there on."""
@@ -56,12 +59,18 @@ class Crop(Layer):
         if shapes != self._made_for:
             offsets = self.offsets(*shapes)
             shape = self.top_shapes(shapes)[0]
-            self.rows = row_numbers(shapes[0], shape, offsets)
-            # The other way round, for backward: the top's row that each row of bottom 0 goes to, or -1.
-            self.targets = np.full(math.prod(shapes[0][:-1]), -1, np.int64)
-            self.targets[self.rows] = np.arange(self.rows.size)
+            self.rows, self._targets = row_numbers(shapes[0], shape, offsets), None
             self.first_column, self.shape, self._made_for = offsets[-1], shape, shapes
         top[0].reshape(self.shape)
+
+    @property
+    def targets(self):
+        """For backward: the top's row that each row of bottom 0 goes to, or -1."""
+        if self._targets is None:
+            targets = np.full(math.prod(self._made_for[0][:-1]), -1, np.int64)
+            targets[self.rows] = np.arange(self.rows.size)
+            self._targets = targets
+        return self._targets
 
     def forward(self, bottom, top):
         """Copy the rows."""
@@ -72,11 +81,33 @@ class Crop(Layer):
     def backward(self, top, propagate_down, bottom):
         """Put the gradient back to its place; bottom 1 gets none."""
         if propagate_down[0]:
-            parallel.run(crop_backward_cpu, self.targets.size, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1),
-                         self.targets, bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=bottom[0].count)
+            targets = self.targets
+            parallel.run(crop_backward_cpu, targets.size, top[0].diff.reshape(-1), bottom[0].diff.reshape(-1), targets,
+                         bottom[0].shape[-1], top[0].shape[-1], self.first_column, work=bottom[0].count)
         # A gradient that nobody touched is zero already and takes no memory.
         if propagate_down[1] and bottom[1].has_diff:
             bottom[1].diff.fill(0)
+
+    def _tables(self):
+        """Return the spans of `rows` and `targets`, int32, on the card."""
+        if self._tables_for != self._made_for:
+            self._tables_on_card = [small.uploaded(self.card, table.astype(np.int32)) for table in (self.rows, self.targets)]
+            self._tables_for = self._made_for
+        return [part.span for part in self._tables_on_card]
+
+    def forward_cuda(self, bottom, top):
+        """Copy the rows."""
+        x, y = bottom[0].on(self.card), top[0].write_on(self.card)
+        self.card.run(crop_cuda, top[0].count, x, y, self._tables()[0], bottom[0].shape[-1], top[0].shape[-1], self.first_column)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Put the gradient back to its place; bottom 1 gets none."""
+        if propagate_down[0]:
+            dy, dx = top[0].on(self.card, diff=True), bottom[0].write_on(self.card, diff=True)
+            self.card.run(crop_backward_cuda, bottom[0].count, dy, dx, self._tables()[1], bottom[0].shape[-1], top[0].shape[-1],
+                          self.first_column, 0)
+        if propagate_down[1] and bottom[1].has_diff:
+            self.card.clear(bottom[1].write_on(self.card, diff=True))
 
 
 def row_numbers(source, shape, offsets):
@@ -112,3 +143,20 @@ def crop_backward_cpu(first, last, dy, dx, targets, x_width, y_width, first_colu
         for column in range(y_width):
             middle[column] = source[column]
         target[first_column + y_width:] = 0
+
+
+@kernel("float*, float*, int*, int, int, int, int")
+def crop_cuda(x, y, rows, x_width, y_width, first_column, count):
+    """All elements of the top."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, y_width)
+        y[i] = x[np.int64(rows[row]) * x_width + first_column + i - row * y_width]
+
+
+@kernel("float*, float*, int*, int, int, int, float, int")
+def crop_backward_cuda(dy, dx, targets, x_width, y_width, first_column, zero, count):
+    """All elements of bottom 0's gradient: gathered, so that each is written once."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, x_width)
+        column, target = i - row * x_width - first_column, targets[row]
+        dx[i] = dy[np.int64(target) * y_width + column] if target >= 0 and 0 <= column < y_width else zero

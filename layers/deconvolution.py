@@ -10,6 +10,7 @@ are exactly 0, as FCN's bilinear upsampling is stored) the sums skip the zeros; 
 not spread to the others, as it does in Caffe where it meets the zeros. The gradient of dense weights is always dense.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -18,13 +19,14 @@ from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve, depthwise
 from layers.core.cpu.choose import Kernels, forced
 from layers.core.cpu.convolve import Window
-from netspec import caffe_pb2, geometry
+from netspec import geometry
 
 
 class Deconvolution(ConvolutionalLayer):
     """The transposed convolution over the last axes of the bottom; see the file's head."""
 
     slide = staticmethod(geometry.deconv_out)
+    of_a_size = (*ConvolutionalLayer.of_a_size, "_maybe_diagonal")
 
     def setup(self, bottom, top):
         self._looked_at = None  # fingerprint of weights, and whether they are diagonal
@@ -44,7 +46,7 @@ class Deconvolution(ConvolutionalLayer):
         param = self.param.convolution_param
         window = Window(top[0], bottom[0], param.group, top[1:], kernel, stride, pad, dilation, bottom[1:],
                         plain=param.force_nd_im2col)
-        self.kernels = Kernels(window, self.math, self.phase == caffe_pb2.TEST, self.dtype == np.float32,
+        self.kernels = Kernels(window, self.math, self.weights_stay, self.dtype == np.float32,
                                low_memory=self.low_memory, before=self.kernels)
         self._maybe_diagonal = (window.channels == window.outputs and window.group == 1 and depthwise.fits(window)
                                 and forced() in (None, "depthwise"))
@@ -78,13 +80,17 @@ class Deconvolution(ConvolutionalLayer):
             if self.wanted(1):
                 convolve.backward_bias(error, self.blobs[1].diff)
             if self.wanted(0):
-                self.kernels.weight_gradient(error, small, self.blobs[0].diff)
+                self.blobs[0].add_to_diff(functools.partial(self.kernels.weight_gradient, error, small))
             if wanted:
                 small_error, _ = self.flat(below.diff, above.diff)
                 if diagonal is None:
                     self.kernels.forward(error, self.blobs[0], None, small_error)
                 else:
                     depthwise.forward(self.window, error, diagonal, None, small_error)
+
+    def variant(self):
+        """Which of the two ways `forward_cuda` goes."""
+        return self.on_card is not None and self._diagonal_on_card()
 
     def _diagonal_on_card(self):
         """Whether no channel sees another in dense weights; those that were changed on the card are not looked at.

@@ -1,14 +1,15 @@
 """Dropout: in TRAIN each value is kept with probability 1 - p and scaled by 1 / (1 - p), else set to 0; TEST copies.
 
 Any shape; works in place. Whether element i is kept is a hash of the layer's key and i (`layers.core.rng`): the same
-bits for any number of threads, and backward computes them again instead of keeping a mask. Caffe demands 0 < p < 1 in
-its debug build; p = 0 (keep everything) is met in real prototxts and accepted. Source: Caffe's DropoutLayer.
+bits for any number of threads and on a card, and backward computes them again instead of keeping a mask. Caffe demands
+0 < p < 1 in its debug build; p = 0 (keep everything) is met in real prototxts and accepted. Source: Caffe's DropoutLayer.
 """
 
 import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layout import together
 from layers.core.neuron import Neuron
 from layers.core.rng import bits_at
@@ -62,6 +63,24 @@ class Dropout(Neuron):
         parallel.run(dropout_cpu, source.size, source.reshape(-1), target.reshape(-1), self.scale, self.dtype.type(0),
                      self.threshold, *self.drawn)
 
+    def forward_cuda(self, bottom, top):
+        """Drop and scale."""
+        if self.active:
+            self.drawn = self.rng.take(bottom[0].count)
+        self._run_on_card(bottom[0], top[0], False)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Drop and scale the gradient in the same places."""
+        if propagate_down[0]:
+            self._run_on_card(top[0], bottom[0], True)
+
+    def _run_on_card(self, source, target, diff):
+        if self.active:
+            x, y = source.on(self.card, diff), target.write_on(self.card, diff)
+            self.card.run(dropout_cuda, source.count, x, y, self.scale, 0, self.threshold, *self.drawn)
+        elif source.memory(diff) is not target.memory(diff):
+            self.card.copy(target.write_on(self.card, diff), source.on(self.card, diff), source.count * 4)
+
     def state(self):
         """Return which random numbers come next."""
         return self.rng.state()
@@ -82,4 +101,11 @@ def dropout_cpu(first, last, x, y, scale, zero, threshold, key, start):
     """Elements [first, last), of values or of gradients; y may be x."""
     x, y, start = x[first:last], y[first:last], start + np.uint64(first)
     for i in range(x.size):
+        y[i] = dropout_at(x[i], scale, zero, threshold, key, start + np.uint64(i))
+
+
+@kernel("float*, float*, float, float, ulong, ulong, ulong, int")
+def dropout_cuda(x, y, scale, zero, threshold, key, start, count):
+    """All elements, of values or of gradients; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         y[i] = dropout_at(x[i], scale, zero, threshold, key, start + np.uint64(i))

@@ -15,6 +15,7 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 from layers.core.layout import together
 from netspec import caffe_pb2
@@ -52,6 +53,12 @@ class Eltwise(Layer):
         self.operation = param.operation
         self.coeff = [self.dtype.type(c) for c in param.coeff or [1] * len(bottom)]
         self.winner = None  # for MAX: which bottom won, uint8 (or wider) for each value
+        self.winner_on_card = None
+
+    def reshape(self, bottom, top):
+        """Shape the top."""
+        super().reshape(bottom, top)
+        self.count = top[0].count
 
     def reads_blocks(self):
         """Each value by itself; winners go by their places in NCHW."""
@@ -99,6 +106,55 @@ class Eltwise(Layer):
                 with np.errstate(all="ignore"):  # 0 / 0 is what this form is known for
                     np.divide(top[0].data.reshape(-1), bottom[i].data.reshape(-1), out=dx)
                     dx *= dy
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the winners."""
+        return self.count * (self.operation == MAX), 0
+
+    def has_cuda(self):
+        """Unless the winners' numbers do not fit into a byte."""
+        return self.param.eltwise_param.operation != MAX or len(self.param.bottom) <= 256
+
+    def forward_cuda(self, bottom, top):
+        """Combine."""
+        run, count = self.card.run, top[0].count
+        x = [blob.on(self.card) for blob in bottom]
+        y = top[0].write_on(self.card)
+        if self.operation == SUM:
+            run(sum_cuda, count, x[0], self.coeff[0], x[1], self.coeff[1], y)
+            for values, coeff in zip(x[2:], self.coeff[2:]):
+                run(sum_cuda, count, y, 1, values, coeff, y)
+        elif self.operation == PROD:
+            run(product_cuda, count, x[0], x[1], y)
+            for values in x[2:]:
+                run(product_cuda, count, y, values, y)
+        else:
+            if self.winner_on_card is None or self.winner_on_card.span.nbytes < count:
+                self.winner_on_card = self.card.arena.take(count)
+            winner = self.winner_on_card.span
+            run(maximum_cuda, count, x[0], x[1], y, winner)
+            for number, values in enumerate(x[2:], 2):
+                run(maximum_more_cuda, count, values, number, y, winner)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Write the gradient of each bottom."""
+        run, count = self.card.run, top[0].count
+        dy = top[0].on(self.card, diff=True)
+        for i in reversed(range(len(bottom))):  # as in `backward`
+            if not propagate_down[i]:
+                continue
+            dx = bottom[i].write_on(self.card, diff=True)
+            if self.operation == SUM:
+                run(scaled_cuda, count, dy, self.coeff[i], dx)
+            elif self.operation == MAX:
+                run(maximum_backward_cuda, count, dy, self.winner_on_card.span, i, 0, dx)
+            elif self.param.eltwise_param.stable_prod_grad:
+                others = [blob.on(self.card) for j, blob in enumerate(bottom) if j != i]
+                run(product_cuda, count, others[0], dy, dx)
+                for values in others[1:]:
+                    run(product_cuda, count, dx, values, dx)
+            else:
+                run(quotient_cuda, count, top[0].on(self.card), bottom[i].on(self.card), dy, dx)
 
 
 @cached
@@ -151,4 +207,63 @@ def maximum_backward_cpu(first, last, dy, winner, number, dx):
     zero = dy.dtype.type(0)
     dy, winner, dx = dy[first:last], winner[first:last], dx[first:last]
     for i in range(dy.size):
+        dx[i] = dy[i] if winner[i] == number else zero
+
+
+@kernel("float*, float, float*, float, float*, int")
+def sum_cuda(a, a_coeff, b, b_coeff, y, count):
+    """y = a_coeff * a + b_coeff * b; y may be a."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = a_coeff * a[i] + b_coeff * b[i]
+
+
+@kernel("float*, float, float*, int")
+def scaled_cuda(dy, coeff, dx, count):
+    """dx = coeff * dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = coeff * dy[i]
+
+
+@kernel("float*, float*, float*, int")
+def product_cuda(a, b, y, count):
+    """y = a * b; y may be a."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = a[i] * b[i]
+
+
+@cached(error_model="numpy")
+def quotient_at(y, x):
+    """Return the product of the others."""
+    return y / x
+
+
+@kernel("float*, float*, float*, float*, int")
+def quotient_cuda(y, x, dy, dx, count):
+    """dx = y / x * dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = quotient_at(y[i], x[i]) * dy[i]
+
+
+@kernel("float*, float*, float*, byte*, int")
+def maximum_cuda(a, b, y, winner, count):
+    """The greater of the first two bottoms, and which it was."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        better = a[i] > b[i]
+        y[i] = a[i] if better else b[i]
+        winner[i] = 0 if better else 1
+
+
+@kernel("float*, int, float*, byte*, int")
+def maximum_more_cuda(x, number, y, winner, count):
+    """The same with bottom `number`, when it is greater than what won so far."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        if x[i] > y[i]:
+            y[i] = x[i]
+            winner[i] = number
+
+
+@kernel("float*, byte*, int, float, float*, int")
+def maximum_backward_cuda(dy, winner, number, zero, dx, count):
+    """dx = dy where bottom `number` won, else 0."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] if winner[i] == number else zero

@@ -6,6 +6,7 @@ Any shape; works in place (x is kept aside then). Source: Caffe's ELULayer.
 import math
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -21,6 +22,10 @@ class ELU(Neuron):
     def kernels(self):
         """Return the kernels."""
         return elu_cpu, elu_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return elu_cuda, elu_backward_cuda
 
 
 @cached
@@ -48,4 +53,18 @@ def elu_backward_cpu(first, last, x, y, dy, dx, alpha):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * elu_slope_at(x[i], y[i], alpha)
+
+
+@kernel("float*, float*, float, int")
+def elu_cuda(x, y, alpha, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = elu_at(x[i], alpha)
+
+
+@kernel("float*, float*, float*, float*, float, int")
+def elu_backward_cuda(x, y, dy, dx, alpha, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * elu_slope_at(x[i], y[i], alpha)

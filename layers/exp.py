@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -30,6 +31,10 @@ class Exp(Neuron):
     def kernels(self):
         """Return the kernels."""
         return exp_cpu, exp_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return exp_cuda, exp_backward_cuda
 
 
 @cached
@@ -57,4 +62,18 @@ def exp_backward_cpu(first, last, x, y, dy, dx, inner, outer):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * exp_slope_at(y[i], inner, outer)
+
+
+@kernel("float*, float*, float, float, int")
+def exp_cuda(x, y, inner, outer, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = exp_at(x[i], inner, outer)
+
+
+@kernel("float*, float*, float*, float*, float, float, int")
+def exp_backward_cuda(x, y, dy, dx, inner, outer, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * exp_slope_at(y[i], inner, outer)

@@ -78,17 +78,23 @@ class InnerProduct(Layer):
     def backward(self, top, propagate_down, bottom):
         x, dy = self._matrices(bottom[0].data, top[0].diff)
         if self.param_propagate_down[0]:
-            gradient = self.blobs[0].diff
             # Rows of the gradient are outputs, with `transpose` inputs.
             left, right = (x, dy) if self.param.inner_product_param.transpose else (dy, x)
 
-            def add(first, last):
-                product = blas.scratch((last - first, right.shape[1]), right.dtype, "product")
-                np.matmul(left[:, first:last].T, right, out=product)
-                gradient[first:last] += product
-
             step = max(1, min(STEP, PRODUCT // max(right.shape[1], 1)))
-            blas.each(_steps(left.shape[1], step), add, x.size * dy.shape[1])
+
+            def add(gradient, accumulate):
+                def some(first, last):
+                    product = gradient[first:last]
+                    if accumulate:
+                        product = blas.scratch(product.shape, product.dtype, "product")
+                    np.matmul(left[:, first:last].T, right, out=product)
+                    if accumulate:
+                        gradient[first:last] += product
+
+                blas.each(_steps(len(gradient), step), some, x.size * dy.shape[1])
+
+            self.blobs[0].add_to_diff(add)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             with np.errstate(all="ignore"):
                 self.blobs[1].diff += dy.sum(axis=0)

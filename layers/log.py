@@ -7,6 +7,7 @@ LogLayer.
 import math
 
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -30,6 +31,10 @@ class Log(Neuron):
     def kernels(self):
         """Return the kernels."""
         return log_cpu, log_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return log_cuda, log_backward_cuda
 
 
 @cached(error_model="numpy")
@@ -57,4 +62,18 @@ def log_backward_cpu(first, last, x, y, dy, dx, scale, shift, over):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * log_slope_at(x[i], scale, shift, over)
+
+
+@kernel("float*, float*, float, float, float, int")
+def log_cuda(x, y, scale, shift, over, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = log_at(x[i], scale, shift, over)
+
+
+@kernel("float*, float*, float*, float*, float, float, float, int")
+def log_backward_cuda(x, y, dy, dx, scale, shift, over, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * log_slope_at(x[i], scale, shift, over)

@@ -9,12 +9,16 @@ x (N, C, H, W); n is odd; what lies outside counts as 0. As in Caffe, `k` is not
 summed in order, in the blobs' precision. Source: Caffe's LRNLayer.
 """
 
+import math
+
 import numpy as np
 
 from layers.core.blob import Blob
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cpu.lrn_blocked import across_backward_pictures, across_pictures
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel, part
 from layers.core.layer import Layer
 
 PIXELS = 256  # of all channels at a time: their values stay in the cache for the neighbours' sums
@@ -101,6 +105,24 @@ class LRN(Layer):
             parallel.run(ratio_cpu, dy.size, *(a.reshape(-1) for a in (dy, y, scale, ratio)))
             parallel.run(within_backward_cpu, x.shape[0] * x.shape[1], half, alpha, beta, x, scale, ratio, dy, dx,
                          work=8 * x.size)
+
+    def bytes_cuda(self):
+        return 0, 8 * self.scale.count  # in backward: denominators, and dy y / denominator
+
+    def forward_cuda(self, bottom, top):
+        """The denominators are not kept: backward computes them again."""
+        x, y = bottom[0].on(self.card), top[0].write_on(self.card)
+        self.card.run(lrn_cuda, bottom[0].count, x, y, self._across, *self._numbers(), *bottom[0].shape[1:])
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        card, blob, (half, alpha, beta, k) = self.card, bottom[0], self._numbers()
+        x, y, dy = blob.on(card), top[0].on(card), top[0].on(card, diff=True)
+        scale, ratio = card.arena.take(blob.count * 4), card.arena.take(blob.count * 4)
+        card.run(lrn_ratio_cuda, blob.count, x, y, dy, scale.span, ratio.span, self._across, half, alpha, k, *blob.shape[1:])
+        card.run(lrn_backward_cuda, blob.count, x, dy, scale.span, ratio.span, blob.write_on(card, diff=True), self._across, half,
+                 2 * alpha * beta, beta, *blob.shape[1:])
 
 
 def _flat(array):
@@ -224,3 +246,65 @@ def within_backward_cpu(first, last, half, alpha, beta, x, scale, ratio, dy, dx)
             for j in range(max(i - half, 0), min(i + half + 1, width)):
                 total += column[j]
             target[i] -= factor * source[i] * total
+
+
+@cached(error_model="numpy")
+def damp_at(source, scale, beta):
+    """Return source scale^-beta."""
+    if beta == np.float32(0.75):
+        root = math.sqrt(scale)
+        return source / (root * math.sqrt(root))
+    return source * scale ** -beta
+
+
+@cached(error_model="numpy")
+def ratio_at(dy, y, scale):
+    """Return dy y / scale."""
+    return dy * y / scale
+
+
+@part
+def around(values, squares, i, across, half, channels, height, width):
+    """Return the sum of the values around element i, or of their squares: in order; within a plane columns first."""
+    total = np.float32(0)
+    row = over(i, width)
+    plane = over(row, height)
+    if across:
+        channel, pixels = plane - over(plane, channels) * channels, height * width
+        for other in range(max(channel - half, 0), min(channel + half + 1, channels)):
+            value = values[i + (other - channel) * pixels]
+            total += value * value if squares else value
+    else:
+        column = i - row * width
+        row -= plane * height
+        for x in range(max(column - half, 0), min(column + half + 1, width)):
+            down = np.float32(0)
+            for y in range(max(row - half, 0), min(row + half + 1, height)):
+                value = values[i + (y - row) * width + x - column]
+                down += value * value if squares else value
+            total += down
+    return total
+
+
+@kernel("float*, float*, bool, int, float, float, float, int, int, int, int")
+def lrn_cuda(x, y, across, half, alpha, beta, k, channels, height, width, count):
+    """All elements of forward."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        scale = k + alpha * around(x, True, i, across, half, channels, height, width)
+        y[i] = damp_at(x[i], scale, beta)
+
+
+@kernel("float*, float*, float*, float*, float*, bool, int, float, float, int, int, int, int")
+def lrn_ratio_cuda(x, y, dy, scale, ratio, across, half, alpha, k, channels, height, width, count):
+    """All elements of the denominators before their power, and of dy y / denominator."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        scale[i] = k + alpha * around(x, True, i, across, half, channels, height, width)
+        ratio[i] = ratio_at(dy[i], y[i], scale[i])
+
+
+@kernel("float*, float*, float*, float*, float*, bool, int, float, float, int, int, int, int")
+def lrn_backward_cuda(x, dy, scale, ratio, dx, across, half, factor, beta, channels, height, width, count):
+    """All elements of backward."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        total = around(ratio, False, i, across, half, channels, height, width)
+        dx[i] = damp_at(dy[i], scale[i], beta) - factor * x[i] * total

@@ -8,7 +8,11 @@ import math
 
 import numpy as np
 
-from layers.core.loss import LossLayer, bad_label
+from layers.core.cpu.compiled import cached
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
+from layers.core.cuda.losses import label_loss_cuda
+from layers.core.loss import LossLayer, bad_label, find_bad_label
 
 SMALLEST = 1e-20  # Caffe's kLOG_THRESHOLD
 
@@ -48,3 +52,41 @@ class MultinomialLogisticLoss(LossLayer):
             diff = bottom[0].diff.reshape(prob.shape)
             diff.fill(0)
             diff[np.arange(len(chosen)), numbers] = -float(top[0].diff) / len(chosen) / chosen
+
+    def forward_cuda(self, bottom, top):
+        """Compute the loss."""
+        images, state = bottom[0].shape[0], self.loss_on_card()
+        state.sum_up(label_loss_cuda, images, top[0].write_on(self.card), images, bottom[0].on(self.card),
+                     bottom[1].on(self.card), bottom[0].count // max(1, images), 1, False, 0, SMALLEST, state.flag.lowered())
+
+    def check_cuda(self, bottom, top):
+        """Refuse a label that is no class number."""
+        if self.loss_on_card().flag.raised():
+            images = bottom[0].shape[0]
+            find_bad_label(self, bottom[1].peek(), None, (images, bottom[0].count // images), 1)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Write the gradient."""
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            images = bottom[0].shape[0]
+            self.card.run(multinomial_backward_cuda, bottom[0].count, bottom[0].on(self.card), bottom[1].on(self.card),
+                          top[0].on(self.card, diff=True), images, bottom[0].count // max(1, images), SMALLEST,
+                          bottom[0].write_on(self.card, diff=True))
+
+
+@cached(error_model="numpy")
+def multinomial_slope_at(probability, smallest, weight, images):
+    """Return dL / dp of a label's probability."""
+    return -weight / images / max(probability, smallest)
+
+
+@kernel("float*, float*, float*, int, int, float, float*, int")
+def multinomial_backward_cuda(prob, labels, weight, images, classes, smallest, dx, count):
+    """All elements: the gradient for the labels' probabilities, 0 for the others."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        image = over(i, classes)
+        if labels[image] == i - image * classes:
+            dx[i] = multinomial_slope_at(prob[i], smallest, weight[0], images)
+        else:
+            dx[i] = 0.0

@@ -15,13 +15,18 @@ A window wholly outside the image (stride > kernel, no padding, rounding up) giv
 Caffe, and 0 in the others; it has no gradient. Sums are float64, in scan order. Source: Caffe's PoolingLayer.
 """
 
+import math
+
 import numpy as np
 
 from layers.core.border import Step
 from layers.core.cpu import parallel, pool_blocked
+from layers.core.cpu.blocked import Blocked, convert
 from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.im2col import inside_at
 from layers.core.cpu.pool_rows import max_row
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel, part
 from layers.core.layer import Layer
 from layers.core.rng import bits_at
 from netspec import caffe_pb2, geometry
@@ -57,7 +62,9 @@ class Pooling(Layer):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self._shape, self._winners = None, np.empty(0, np.int32)
+        self._made = None  # the top in blocks, where it was made so and is wanted in NCHW
         self._winners_known = True
+        self._winners_on_card = None
         pool = self.param.pooling_param
         self._blocks = self.dtype == np.float32 and len(top) == 1 and pool.pool in (pool.MAX, pool.AVE)
 
@@ -83,6 +90,9 @@ class Pooling(Layer):
 
     def backward_in_blocks(self):
         return self._blocks
+
+    def kept_bytes(self):
+        return 0 if self._made is None else self._made.nbytes
 
     def was_done(self):
         self._winners_known = False
@@ -114,12 +124,21 @@ class Pooling(Layer):
 
     def forward_fused(self, bottom, top, rectify=False, pooled=None, box=None):
         pool = self.param.pooling_param
-        if self._blocks and top[0].blocks:
+        if self._blocks and (top[0].blocks or bottom[0].memory().in_blocks(self._shape)):
             target = top[0].write()
             if target.picture.blocked:
                 source = bottom[0].in_blocks()
                 self._winners_known = False
                 PICTURES[pool.pool](self._numbers, source.address, source.picture, *target, box)
+                return
+            if bottom[0].memory().in_blocks(self._shape):
+                # The top is less to move to NCHW than the bottom.
+                if self._made is None:
+                    self._made = Blocked(self._top_shape, border=0)
+                self._made.reshape(self._top_shape)
+                self._winners_known = False
+                PICTURES[pool.pool](self._numbers, *bottom[0].place(), *self._made.place)
+                convert(None, *self._made.place, *target)
                 return
         image, out = _planes(bottom[0].peek()), _planes(top[0].data)
         rows, work = out.shape[0] * out.shape[1], image.size
@@ -176,6 +195,54 @@ class Pooling(Layer):
         if self._winners.size < out.size:
             self._winners = np.full(out.size, -1, np.int32)
         return self._winners[: out.size].reshape(out.shape)
+
+    def _lengths(self):
+        """Return kernel, stride, pad, the image's and the top's lengths, each for rows and columns: what kernels take."""
+        return (*self._numbers.tolist(), *self._shape[2:], *self._top_shape[2:])
+
+    def bytes_cuda(self):
+        keeps = self.phase == caffe_pb2.TRAIN and self.param.pooling_param.pool != POOL.AVE
+        return 4 * math.prod(self._top_shape) * keeps, 0  # the winners
+
+    def forward_cuda(self, bottom, top):
+        card, count, lengths, pool = self.card, top[0].count, self._lengths(), self.param.pooling_param.pool
+        x, y = bottom[0].on(card), top[0].write_on(card)
+        self._winners_known = self.phase == caffe_pb2.TRAIN or len(top) > 1
+        if pool == POOL.MAX:
+            mask = top[1].write_on(card) if len(top) > 1 else y
+            winners = self._kept_on_card(count) if self._winners_known else y
+            card.run(max_cuda, count, x, y, winners, mask, self._winners_known, len(top) > 1, *lengths)
+        elif pool == POOL.AVE:
+            card.run(average_cuda, count, x, y, *lengths)
+        elif self.phase == caffe_pb2.TRAIN:
+            card.run(draw_cuda, count, x, y, self._kept_on_card(count), *self.rng.take(count), *lengths)
+        else:
+            card.run(expect_cuda, count, x, y, *lengths)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        card, count, lengths, pool = self.card, bottom[0].count, self._lengths(), self.param.pooling_param.pool
+        dy = top[0].on(card, diff=True)
+        if pool == POOL.AVE:
+            card.run(average_backward_cuda, count, dy, bottom[0].write_on(card, diff=True), *lengths)
+        elif pool == POOL.STOCHASTIC and self.phase != caffe_pb2.TRAIN:
+            x, y = bottom[0].on(card), top[0].on(card)
+            card.run(expect_backward_cuda, count, x, y, dy, bottom[0].write_on(card, diff=True), *lengths)
+        else:
+            winners = self._kept_on_card(top[0].count)
+            if not self._winners_known:
+                again = card.arena.take(4 * top[0].count)  # y, which nobody needs; it is ours until the kernel is queued
+                card.run(max_cuda, top[0].count, bottom[0].on(card), again.span, winners, again.span, True, False, *lengths)
+                self._winners_known = True
+            card.run(winners_backward_cuda, count, winners, dy, bottom[0].write_on(card, diff=True), *lengths)
+
+    def _kept_on_card(self, count):
+        """As `_kept`: the span of `count` int32; all are written before they are read."""
+        if self._winners_on_card is None or self._winners_on_card.span.nbytes < 4 * count:
+            self._winners_on_card = None  # first it goes back
+            self._winners_on_card = self.card.arena.take(4 * count)
+        return self._winners_on_card.span
 
     def state(self):
         draws = self.param.pooling_param.pool == caffe_pb2.PoolingParameter.STOCHASTIC
@@ -447,3 +514,195 @@ def expect_backward_cpu(first, last, numbers, image, out, error, image_error):
                         for x in range(left, right):
                             value = 2.0 * image[plane, y, x] - out[plane, row, column]
                             image_error[plane, y, x] += share * value
+
+
+@part
+def window(i, kernel, stride, pad, size):
+    """Return the range [low, high) of an axis that window i covers, clipped to the image."""
+    start = i * stride - pad
+    return max(start, 0), min(start + kernel, size)
+
+
+@part
+def share(i, kernel, stride, pad, size):
+    """Return what window i's area counts along an axis: clipped one pad beyond the image."""
+    start = i * stride - pad
+    return max(min(start + kernel, size + pad) - start, 0)
+
+
+@part
+def covering(i, kernel, stride, pad, windows):
+    """Return the range [low, high) of the windows that cover position i of an axis."""
+    below = i + pad - kernel
+    return over(below, stride) + 1 if below >= 0 else 0, min(over(i + pad, stride) + 1, windows)
+
+
+@part
+def place_of(i, height, width):
+    """Return (plane, row, column) of element i."""
+    line = over(i, width)
+    plane = over(line, height)
+    return plane, line - plane * height, i - line * width
+
+
+@kernel("float*, float*, int*, float*, bool, bool, int, int, int, int, int, int, int, int, int, int, int")
+def max_cuda(x, y, winners, mask, keeps, tells, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """MAX for all windows; winners are kept for backward, told in `mask`."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, out_height, out_width)
+        top, bottom = window(row, kh, sh, ph, height)
+        left, right = window(column, kw, sw, pw, width)
+        image = plane * height * width
+        best, winner = LOWEST, np.int64(-1)
+        for line in range(top, bottom):
+            for at in range(image + line * width + left, image + line * width + right):
+                value = x[at]
+                if value > best:
+                    best, winner = value, at - image
+        if winner < 0 and top < bottom and left < right:  # nothing above -FLT_MAX: the first that is not NaN, or the first
+            for line in range(bottom - 1, top - 1, -1):
+                for at in range(image + line * width + right - 1, image + line * width + left - 1, -1):
+                    if x[at] == x[at]:
+                        winner = at - image
+            winner = winner if winner >= 0 else np.int64(top * width + left)
+            best = x[image + winner]
+        y[i] = best
+        if keeps:
+            winners[i] = winner
+        if tells:
+            mask[i] = winner
+
+
+@kernel("int*, float*, float*, int, int, int, int, int, int, int, int, int, int, int")
+def winners_backward_cuda(winners, dy, dx, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """MAX and STOCHASTIC backward for all values of the bottom: the errors of the windows that it won, in scan order."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, height, width)
+        top, bottom = covering(row, kh, sh, ph, out_height)
+        left, right = covering(column, kw, sw, pw, out_width)
+        own, total = row * width + column, np.float32(0)
+        for line in range(top, bottom):
+            start = (plane * out_height + line) * out_width
+            for at in range(start + left, start + right):
+                if winners[at] == own:
+                    total += dy[at]
+        dx[i] = total
+
+
+@kernel("float*, float*, int, int, int, int, int, int, int, int, int, int, int")
+def average_cuda(x, y, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """AVE for all windows."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, out_height, out_width)
+        top, bottom = window(row, kh, sh, ph, height)
+        left, right = window(column, kw, sw, pw, width)
+        total = 0.0
+        for line in range(top, bottom):
+            start = (plane * height + line) * width
+            for at in range(start + left, start + right):
+                total += x[at]
+        y[i] = total / max(share(row, kh, sh, ph, height) * share(column, kw, sw, pw, width), 1)
+
+
+@cached(error_model="numpy")
+def divided_at(value, count):
+    """Return value / count in float32."""
+    return value / np.float32(count)
+
+
+@kernel("float*, float*, int, int, int, int, int, int, int, int, int, int, int")
+def average_backward_cuda(dy, dx, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """AVE backward for all values of the bottom: what each window gives, in scan order."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, height, width)
+        top, bottom = covering(row, kh, sh, ph, out_height)
+        left, right = covering(column, kw, sw, pw, out_width)
+        total = np.float32(0)
+        for line in range(top, bottom):
+            start, tall = (plane * out_height + line) * out_width, share(line, kh, sh, ph, height)
+            for at in range(left, right):
+                total += divided_at(dy[start + at], max(tall * share(at, kw, sw, pw, width), 1))
+        dx[i] = total
+
+
+@cached
+def wanted_at(key, index, total):
+    """Return a random part of `total`: with 53 bits, a float64 in [0, 1)."""
+    return (bits_at(key, index) >> np.uint64(11)) * 2.0**-53 * total
+
+
+@kernel("float*, float*, int*, ulong, ulong, int, int, int, int, int, int, int, int, int, int, int")
+def draw_cuda(x, y, winners, key, first, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """STOCHASTIC in TRAIN for all windows: the first value at which the sum reaches its random part."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, out_height, out_width)
+        top, bottom = window(row, kh, sh, ph, height)
+        left, right = window(column, kw, sw, pw, width)
+        image, total = plane * height * width, 0.0
+        for line in range(top, bottom):
+            for at in range(image + line * width + left, image + line * width + right):
+                total += x[at]
+        wanted = wanted_at(key, first + np.uint64(i), total)
+        winner = last = np.int64(-1)
+        total = 0.0
+        for line in range(top, bottom):
+            for at in range(image + line * width + left, image + line * width + right):
+                last = at - image
+                total += x[at]
+                if winner < 0 and total > wanted:
+                    winner = last
+        if winner < 0:
+            winner = last  # all 0, or NaN
+        winners[i] = winner
+        y[i] = x[image + winner] if winner >= 0 else np.float32(0)
+
+
+@cached(error_model="numpy")
+def expected_at(squares, total):
+    """Return the value to be expected of a window."""
+    return squares / total if total > 0 else 0.0
+
+
+@kernel("float*, float*, int, int, int, int, int, int, int, int, int, int, int")
+def expect_cuda(x, y, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """STOCHASTIC in TEST for all windows: the value to be expected in TRAIN."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, out_height, out_width)
+        top, bottom = window(row, kh, sh, ph, height)
+        left, right = window(column, kw, sw, pw, width)
+        total = squares = 0.0
+        for line in range(top, bottom):
+            start = (plane * height + line) * width
+            for at in range(start + left, start + right):
+                value = np.float64(x[at])
+                total += value
+                squares += value * value
+        y[i] = expected_at(squares, total)
+
+
+@cached(error_model="numpy")
+def expected_slope_at(x, y, dy, total):
+    """Return what a window gives to the gradient of one of its values: d(sum x^2 / sum x) = (2 x - y) / sum x."""
+    return dy / total * (2.0 * x - y) if total > 0 else 0.0
+
+
+@kernel("float*, float*, float*, float*, int, int, int, int, int, int, int, int, int, int, int")
+def expect_backward_cuda(x, y, dy, dx, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """STOCHASTIC backward in TEST for all values of the bottom: what each window gives, in scan order."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        plane, row, column = place_of(i, height, width)
+        first_line, last_line = covering(row, kh, sh, ph, out_height)
+        first, last = covering(column, kw, sw, pw, out_width)
+        gradient = np.float32(0)
+        for line in range(first_line, last_line):
+            top, bottom = window(line, kh, sh, ph, height)
+            for at in range(first, last):
+                left, right = window(at, kw, sw, pw, width)
+                total = 0.0
+                for other in range(top, bottom):
+                    start = (plane * height + other) * width
+                    for value in range(start + left, start + right):
+                        total += x[value]
+                here = (plane * out_height + line) * out_width + at
+                gradient = np.float32(gradient + expected_slope_at(x[i], y[here], dy[here], total))
+        dx[i] = gradient

@@ -5,7 +5,10 @@ aside then). A negative base with a fractional power is NaN. Source: Caffe's Pow
 """
 
 
+import numpy as np
+
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -22,6 +25,10 @@ class Power(Neuron):
     def kernels(self):
         """Return the kernels."""
         return power_cpu, power_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return power_cuda, power_backward_cuda
 
 
 @cached(error_model="numpy")
@@ -58,3 +65,41 @@ def power_backward_cpu(first, last, x, y, dy, dx, power, scale, shift):
     else:
         for i in range(y.size):
             dx[i] = dy[i] * (x[i] * 0)
+
+
+@cached(error_model="numpy")
+def power_at(x, power, scale, shift):
+    """Return one value of y."""
+    base = scale * x + shift
+    if power == 1:
+        return base
+    if power == 2:
+        return base * base
+    return base ** power
+
+
+@cached(error_model="numpy")
+def power_slope_at(x, power, scale, shift):
+    """Return dy / dx of one value."""
+    base, factor = scale * x + shift, power * scale
+    if power == 1:
+        return scale
+    if power == 2:
+        return factor * base
+    if factor != 0:
+        return factor * base ** (power - np.float32(1))
+    return x * factor
+
+
+@kernel("float*, float*, float, float, float, int")
+def power_cuda(x, y, power, scale, shift, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = power_at(x[i], power, scale, shift)
+
+
+@kernel("float*, float*, float*, float*, float, float, float, int")
+def power_backward_cuda(x, y, dy, dx, power, scale, shift, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = dy[i] * power_slope_at(x[i], power, scale, shift)

@@ -10,12 +10,16 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda import sums
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 from netspec import caffe_pb2
 
 
 class PReLU(Neuron):
     """Rectifier with learned slopes."""
+
+    needs_x = True
 
     def param_shapes(self, bottom_shapes):
         """Return one slope, or one for each channel."""
@@ -57,6 +61,24 @@ class PReLU(Neuron):
         if propagate_down[0]:
             parallel.run(prelu_backward_cpu, dy.size, x, slopes, dy, bottom[0].diff.reshape(-1), channels, inner)
 
+    def forward_cuda(self, bottom, top):
+        """Rectify."""
+        self.keep_on_card(bottom, top)
+        x, y = bottom[0].on(self.card), top[0].write_on(self.card)
+        self.card.run(prelu_cuda, bottom[0].count, x, self.blobs[0].on(self.card), x, y, *self._sizes(bottom))
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Add to the slopes' gradient, write the bottom's."""
+        x, dy = self.x_on_card(bottom, top), top[0].on(self.card, diff=True)
+        channels, inner = self._sizes(bottom)
+        if self.param_propagate_down[0] and bottom[0].count:
+            sizes = bottom[0].count // (channels * inner), channels, inner
+            slopes = self.blobs[0].change_on(self.card, diff=True)
+            sums.add_up(self.card, sums.REST, dy, x, sizes, slopes, adds=True)
+        if propagate_down[0]:
+            dx = bottom[0].write_on(self.card, diff=True)
+            self.card.run(prelu_cuda, bottom[0].count, x, self.blobs[0].on(self.card), dy, dx, channels, inner)
+
 
 @cached
 def prelu_cpu(first, last, x, slopes, y, channels, inner):
@@ -94,3 +116,11 @@ def prelu_total_cpu(first, last, x, dy, channels, inner, total):
             for i in range(part.size):
                 value += float(part[i]) * float(top[i]) if part[i] <= 0 else 0.0
         total[channel] = value
+
+
+@kernel("float*, float*, float*, float*, int, int, int")
+def prelu_cuda(x, slopes, source, target, channels, inner, count):
+    """All elements: source where x > 0, source times the channel's slope elsewhere: x for forward, dy for backward."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        slope = slopes[np.uint32(i) // np.uint32(inner) % np.uint32(channels)]
+        target[i] = source[i] if x[i] > 0 else source[i] * slope

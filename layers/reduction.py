@@ -8,11 +8,17 @@ import math
 
 import numpy as np
 
+from layers.core.cpu.compiled import cached
+from layers.core.cuda import sums
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 from netspec import caffe_pb2
 
 SUM, ASUM, SUMSQ, MEAN = (caffe_pb2.ReductionParameter.ReductionOp.Value(name)
                           for name in ("SUM", "ASUM", "SUMSQ", "MEAN"))
+
+KINDS = {SUM: sums.VALUES, MEAN: sums.VALUES, ASUM: sums.MAGNITUDES, SUMSQ: sums.PRODUCTS}
 
 
 class Reduction(Layer):
@@ -60,3 +66,36 @@ class Reduction(Layer):
             np.multiply(x, 2 * dy, out=dx)
         else:
             dx[...] = dy
+
+    def _sizes(self, blob):
+        axis = self._axis(blob.shape)
+        return math.prod(blob.shape[:axis]), math.prod(blob.shape[axis:])
+
+    def forward_cuda(self, bottom, top):
+        """Sum up."""
+        x, sizes = bottom[0].on(self.card), self._sizes(bottom[0])
+        sums.add_up(self.card, KINDS[self.param.reduction_param.operation], x, x, (1, *sizes), top[0].write_on(self.card),
+                    self._factor(sizes[1]))
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Spread the gradient."""
+        if propagate_down[0]:
+            x, dy, dx = bottom[0].on(self.card), top[0].on(self.card, diff=True), bottom[0].write_on(self.card, diff=True)
+            length = self._sizes(bottom[0])[1]
+            self.card.run(reduction_backward_cuda, bottom[0].count, KINDS[self.param.reduction_param.operation], x, dy, dx,
+                          self._factor(length), length)
+
+
+@cached
+def reduced_slope_at(kind, x):
+    """Return dy / dx of one value, without the factor; NaN where x is NaN, but not for plain sums."""
+    if kind == sums.MAGNITUDES:
+        return 1.0 if x > 0 else -1.0 if x < 0 else float(x)
+    return 2.0 * x if kind == sums.PRODUCTS else 1.0
+
+
+@kernel("int, float*, float*, float*, float, int, int")
+def reduction_backward_cuda(kind, x, dy, dx, factor, length, count):
+    """All elements of the bottom's gradient."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = reduced_slope_at(kind, x[i]) * (dy[over(i, length)] * factor)

@@ -23,6 +23,11 @@ class ReLU(Neuron):
         self.slope = self.dtype.type(self.param.relu_param.negative_slope)
         self.rectifies = self.slope == 0
 
+    def reshape(self, bottom, top):
+        """Give the top the bottom's shape."""
+        if top[0] is not bottom[0]:
+            top[0].reshape(bottom[0].shape)
+
     def backward_in_blocks(self):
         """Each value by itself."""
         return True

@@ -13,6 +13,9 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cpu.scale_blocked import scale_pictures
+from layers.core.cuda import sums
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.spread import SpreadLayer
 from netspec import caffe_pb2
 
@@ -43,7 +46,7 @@ class Scale(SpreadLayer):
     def setup(self, bottom, top):
         """Make the parameters."""
         super().setup(bottom, top)
-        self.kept = None  # a copy of x when working in place
+        self.kept = self.kept_on_card = None  # a copy of x when working in place
 
     def reads_blocks(self):
         """One factor for each channel, or for all, can be spread over blocks."""
@@ -59,6 +62,8 @@ class Scale(SpreadLayer):
         """Shape the top."""
         super().reshape(bottom, top)
         shape = bottom[0].shape
+        keeps = self._in_place(bottom, top) and (len(bottom) > 1 or self.param_propagate_down[0])
+        self._kept_bytes = 4 * bottom[0].count * keeps
         _, length, inner = self.sizes
         self._channels = (len(bottom) == 1 and len(shape) == 4
                           and (length == 1 or length == shape[1] and inner == shape[2] * shape[3]))
@@ -109,6 +114,37 @@ class Scale(SpreadLayer):
         total = np.empty(length)
         parallel.run(scale_total_cpu, length, dy, x, times, outer, length, inner, total, work=dy.size)
         return total
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: x, where it is kept aside."""
+        return self._kept_bytes, 0
+
+    def forward_cuda(self, bottom, top):
+        """Multiply and add."""
+        x = bottom[0].on(self.card)
+        if self._in_place(bottom, top) and (len(bottom) > 1 or self.param_propagate_down[0]):
+            nbytes = bottom[0].count * 4
+            if self.kept_on_card is None or self.kept_on_card.span.nbytes < nbytes:
+                self.kept_on_card = None  # first it goes back
+                self.kept_on_card = self.card.arena.take(nbytes)
+            self.card.copy(self.kept_on_card.span, x, nbytes)
+        scale, has_bias = self.operand(bottom).on(self.card), self.param.scale_param.bias_term
+        bias = self.blobs[-1].on(self.card) if has_bias else scale
+        self.card.run(scale_cuda, bottom[0].count, x, scale, bias, top[0].write_on(self.card), *self.sizes[1:], has_bias)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Add to the parameters' gradients, write the bottoms'."""
+        dy = top[0].on(self.card, diff=True)
+        if self.param.scale_param.bias_term and self.param_propagate_down[-1]:
+            bias = self.blobs[-1].change_on(self.card, diff=True)
+            sums.add_up(self.card, sums.VALUES, dy, dy, self.sizes, bias, adds=True)
+        if self.wants_operand_gradient(propagate_down):
+            x = self.kept_on_card.span if self._in_place(bottom, top) else bottom[0].on(self.card)
+            self.give_operand_gradient_on_card(bottom, sums.PRODUCTS, dy, x)
+        if propagate_down[0]:
+            scale = self.operand(bottom).on(self.card)
+            dx = bottom[0].write_on(self.card, diff=True)
+            self.card.run(scale_cuda, bottom[0].count, dy, scale, scale, dx, *self.sizes[1:], False)
 
     @staticmethod
     def _in_place(bottom, top):
@@ -161,3 +197,13 @@ def scale_total_cpu(first, last, dy, x, times, outer, length, inner, total):
                 for i in range(inner):
                     value += float(part[i])
         total[factor] = value
+
+
+@kernel("float*, float*, float*, float*, int, int, bool, int")
+def scale_cuda(x, scale, bias, y, length, inner, has_bias, count):
+    """All elements: y = x * scale (+ bias); y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, inner)
+        place = row - over(row, length) * length
+        value = x[i] * scale[place]
+        y[i] = value + bias[place] if has_bias else value

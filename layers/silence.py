@@ -24,3 +24,11 @@ class Silence(Layer):
         for blob, wanted in zip(bottom, propagate_down):
             if wanted and blob.has_diff:
                 blob.diff.fill(0)
+
+    forward_cuda = forward
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """As `backward`."""
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted and blob.has_diff:
+                self.card.clear(blob.write_on(self.card, diff=True))

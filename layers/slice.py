@@ -46,3 +46,13 @@ class Slice(PartsLayer):
         if propagate_down[0] and len(top) > 1:
             for blob, place in self.pairs(top, bottom[0], bottom[0].diff):
                 place[...] = blob.diff.reshape(place.shape)
+
+    def forward_cuda(self, bottom, top):
+        """Copy the parts."""
+        if len(top) > 1:
+            self.copy_on_card(top, bottom[0], joins=False)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Put the parts' gradients side by side."""
+        if propagate_down[0] and len(top) > 1:
+            self.copy_on_card(top, bottom[0], joins=True, diff=True)

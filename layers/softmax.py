@@ -5,6 +5,7 @@ Any shape; `axis` defaults to 1. Works in place. Source: Caffe's SoftmaxLayer.
 
 from layers.core.cpu import parallel
 from layers.core.cpu.softmax import softmax_backward_cpu, softmax_cpu, units
+from layers.core.cuda.softmax import softmax, softmax_backward
 from layers.core.loss import split_axes
 from layers.core.neuron import Neuron
 
@@ -33,3 +34,15 @@ class Softmax(Neuron):
             outer, channels, inner = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
             parallel.run(softmax_backward_cpu, units(outer, inner), top[0].data.reshape(-1), top[0].diff.reshape(-1),
                          bottom[0].diff.reshape(-1), channels, inner, work=bottom[0].count)
+
+    def forward_cuda(self, bottom, top):
+        """Compute the probabilities."""
+        sizes = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
+        softmax(self.card, bottom[0].on(self.card), top[0].write_on(self.card), *sizes)
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Compute the scores' gradient."""
+        if propagate_down[0]:
+            sizes = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
+            y, dy = top[0].on(self.card), top[0].on(self.card, diff=True)
+            softmax_backward(self.card, y, dy, bottom[0].write_on(self.card, diff=True), *sizes)

@@ -22,7 +22,20 @@ from layers.core.blob import Blob
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cpu.softmax import BLOCK, block_of, softmax_cpu, units
-from layers.core.loss import VALID, LossLayer, bad_label, normalization, normalizer, split_axes
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
+from layers.core.cuda.losses import label_loss_cuda
+from layers.core.cuda.softmax import softmax
+from layers.core.loss import (
+    VALID,
+    LossLayer,
+    bad_label,
+    find_bad_label,
+    normalization,
+    normalizer,
+    normalizer_on_card,
+    split_axes,
+)
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # FLT_MIN
 
@@ -89,6 +102,33 @@ class SoftmaxWithLoss(LossLayer):
                          self.ignore_label is not None, self.dtype.type(self.ignore_label or 0), self.dtype.type(scale),
                          self.dtype.type(0), self.dtype.type(1), work=self.prob.count)
 
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the probabilities."""
+        return self.prob.count * 4, 0
+
+    def forward_cuda(self, bottom, top):
+        """Compute probabilities and loss."""
+        outer, channels, inner = sizes = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
+        prob, state = self.prob.write_on(self.card), self.loss_on_card()
+        softmax(self.card, bottom[0].on(self.card), prob, *sizes)
+        state.sum_up(label_loss_cuda, outer * inner, top[0].write_on(self.card), normalizer_on_card(self.mode, outer, inner),
+                     prob, bottom[1].on(self.card), channels, inner, self.ignore_label is not None, self.ignore_label or 0,
+                     SMALLEST, state.flag.lowered())
+
+    def check_cuda(self, bottom, top):
+        """Refuse a label that is no class number."""
+        if self.loss_on_card().flag.raised():
+            find_bad_label(self, bottom[1].peek(), self.ignore_label, bottom[0].shape, self.axis(bottom[0].num_axes))
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Write the scores' gradient."""
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            _, channels, inner = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
+            self.card.run(softmax_loss_backward_cuda, self.prob.count, self.prob.on(self.card), bottom[1].on(self.card),
+                          bottom[0].write_on(self.card, diff=True), channels, inner, self.ignore_label is not None,
+                          self.ignore_label or 0, top[0].on(self.card, diff=True), self.loss_on_card().normalizer, 0, 1)
+
 
 @cached
 def softmax_loss_cpu(first, last, prob, labels, channels, inner, ignores, ignored, losses, valid, bad):
@@ -123,3 +163,23 @@ def softmax_loss_backward_cpu(first, last, prob, labels, dx, channels, inner, ig
             if keep[p]:
                 at = base + int(labels[start + p]) * inner + p
                 dx[at] = (prob[at] - one) * scale
+
+
+@cached(error_model="numpy")
+def scale_at(weight, normalizer):
+    """Return what gradients are multiplied by, in float32."""
+    return np.float32(weight / normalizer)
+
+
+@kernel("float*, float*, float*, int, int, bool, float, float*, double*, float, float, int")
+def softmax_loss_backward_cuda(prob, labels, dx, channels, inner, ignores, ignored, weight, normalizer, zero, one, count):
+    """All elements: dx = (prob - [c = label]) * weight / normaliser, 0 where the label is ignored."""
+    scale = scale_at(weight[0], normalizer[0])
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, inner)
+        out = over(row, channels)
+        label = labels[(out - row) * inner + i]
+        if ignores and label == ignored:
+            dx[i] = zero
+        else:
+            dx[i] = (prob[i] - (one if label == np.float32(row - out * channels) else zero)) * scale

@@ -8,6 +8,7 @@ whose gradient nobody touched counts as zero. Nets get these layers by themselve
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 from layers.core.layout import together
 
@@ -54,10 +55,35 @@ class Split(Layer):
         """Each value by itself."""
         return True
 
+    forward_cuda = forward
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Add up the gradients."""
+        if not propagate_down[0]:
+            return
+        count = bottom[0].count
+        diffs = [blob.on(self.card, diff=True) for blob in top if blob.has_diff]
+        target = bottom[0].write_on(self.card, diff=True)
+        if not diffs:
+            self.card.clear(target)
+        elif len(diffs) == 1:
+            self.card.copy(target, diffs[0], count * 4)
+        else:
+            self.card.run(add_cuda, count, diffs[0], diffs[1], target)
+            for diff in diffs[2:]:
+                self.card.run(add_cuda, count, target, diff, target)
+
 
 @cached
 def add_cpu(first, last, a, b, total):
     """total = a + b for elements [first, last); total may be a."""
     a, b, total = a[first:last], b[first:last], total[first:last]
     for i in range(a.size):
+        total[i] = a[i] + b[i]
+
+
+@kernel("float*, float*, float*, int")
+def add_cuda(a, b, total, count):
+    """total = a + b; total may be a."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         total[i] = a[i] + b[i]

@@ -9,9 +9,11 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import logistics
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 RUN = 1024  # values at a time
+ONE = np.float32(1)
 
 
 class Swish(Neuron):
@@ -27,11 +29,21 @@ class Swish(Neuron):
         """Return the kernels."""
         return swish_cpu, swish_backward_cpu
 
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return swish_cuda, swish_backward_cuda
+
 
 @cached
 def gate_at(x, beta):
     """Return 1 / (1 + exp(-beta x)) of one value, in a form that cannot overflow."""
     return 0.5 * math.tanh(0.5 * beta * x) + 0.5
+
+
+@cached(error_model="numpy")
+def logistic_at(x, beta):
+    """Return 1 / (1 + exp(-beta x)) of one value, in float32 throughout: what cards compute."""
+    return ONE / (ONE + math.exp(-beta * x))
 
 
 @cached
@@ -72,3 +84,17 @@ def swish_backward_cpu(first, last, x, y, dy, dx, beta):
         result, error, target = y[start:end], dy[start:end], dx[start:end]
         for i in range(result.size):
             target[i] = error[i] * swish_slope_at(result[i], gate[i], beta)
+
+
+@kernel("float*, float*, float, int")
+def swish_cuda(x, y, beta, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = x[i] * logistic_at(x[i], beta)
+
+
+@kernel("float*, float*, float*, float*, float, int")
+def swish_backward_cuda(x, y, dy, dx, beta, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        dx[i] = dy[i] * swish_slope_at(y[i], logistic_at(x[i], beta), beta)

@@ -10,6 +10,7 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached, compiled
 from layers.core.cpu.exponential import tanhs
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.neuron import Neuron
 
 
@@ -19,6 +20,10 @@ class TanH(Neuron):
     def kernels(self):
         """Return the kernels."""
         return tanh_cpu, tanh_backward_cpu
+
+    def kernels_cuda(self):
+        """Return the kernels for cards."""
+        return tanh_cuda, tanh_backward_cuda
 
 
 @cached
@@ -43,4 +48,18 @@ def tanh_backward_cpu(first, last, x, y, dy, dx):
     """Elements [first, last) of backward; dx may be dy."""
     x, y, dy, dx = x[first:last], y[first:last], dy[first:last], dx[first:last]
     for i in range(y.size):
+        dx[i] = dy[i] * tanh_slope_at(y[i])
+
+
+@kernel("float*, float*, int")
+def tanh_cuda(x, y, count):
+    """All elements of forward; y may be x."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        y[i] = math.tanh(x[i])
+
+
+@kernel("float*, float*, float*, float*, int")
+def tanh_backward_cuda(x, y, dy, dx, count):
+    """All elements of backward; dx may be dy."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         dx[i] = dy[i] * tanh_slope_at(y[i])

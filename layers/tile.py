@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 
 
@@ -41,3 +43,34 @@ class Tile(Layer):
             outer, inner = self._sizes(bottom[0].shape)
             diff = top[0].diff.reshape(outer, self.param.tile_param.tiles, inner)
             bottom[0].diff.reshape(outer, inner)[...] = diff.sum(1, dtype=np.float64)
+
+    def forward_cuda(self, bottom, top):
+        """Copy."""
+        x, y = bottom[0].on(self.card), top[0].write_on(self.card)
+        self.card.run(tile_cuda, top[0].count, x, y, self.param.tile_param.tiles, self._sizes(bottom[0].shape)[1])
+
+    def backward_cuda(self, top, propagate_down, bottom):
+        """Add up."""
+        if propagate_down[0]:
+            dy, dx = top[0].on(self.card, diff=True), bottom[0].write_on(self.card, diff=True)
+            self.card.run(tile_backward_cuda, bottom[0].count, dy, dx, self.param.tile_param.tiles,
+                          self._sizes(bottom[0].shape)[1])
+
+
+@kernel("float*, float*, int, int, int")
+def tile_cuda(x, y, tiles, inner, count):
+    """All elements of the top."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, inner)
+        y[i] = x[over(row, tiles) * inner + i - row * inner]
+
+
+@kernel("float*, float*, int, int, int")
+def tile_backward_cuda(dy, dx, tiles, inner, count):
+    """All elements of the bottom's gradient, the copies in order."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, inner)
+        total = 0.0
+        for tile in range(tiles):
+            total += dy[(row * (tiles - 1) + tile) * inner + i]
+        dx[i] = total

@@ -6,6 +6,7 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda import squares
 from netspec import caffe_pb2
 
 BLOCK = 1 << 15  # values a partial sum holds: the order of the sum must not depend on the number of threads
@@ -45,6 +46,13 @@ def squares_cpu(first, last, flat, sums):
         sums[block] = (a + b) + (c + d)
 
 
+def sums_of_squares(net, blobs, diff=False):
+    """Return the `sum_of_squares` of each blob's values (or gradients), computed where they are: on the net's card or here."""
+    there = [blob for blob in blobs if blob.is_on(net.card, diff)] if net.card is not None else []
+    sums = dict(zip(map(id, there), squares.sums_of_squares(net.card, there, diff))) if there else {}
+    return [sums[id(blob)] if id(blob) in sums else sum_of_squares(blob.peek(diff)) for blob in blobs]
+
+
 def is_finite(array):
     """Whether the array holds no NaN and no infinity."""
     return math.isfinite(sum_of_squares(array)) or bool(np.isfinite(array).all())
@@ -52,17 +60,18 @@ def is_finite(array):
 
 def bad_parameter(net):
     """Return the name of the first parameter that holds a NaN or an infinity, or None."""
-    for name, blobs in net.params.items():
-        for number, blob in enumerate(blobs):
-            if not is_finite(blob.data):
-                return f"parameter {number} of layer '{name}'"
+    named = [(name, number, blob) for name, blobs in net.params.items() for number, blob in enumerate(blobs)]
+    sums = sums_of_squares(net, [blob for _, _, blob in named])
+    for (name, number, blob), total in zip(named, sums):
+        if not math.isfinite(total) and not is_finite(blob.peek()):
+            return f"parameter {number} of layer '{name}'"
     return None
 
 
 def first_bad(net):
     """Return the name of the first blob, then parameter, that holds a NaN or an infinity; None if none does."""
     for name, blob in net.blobs.items():
-        if not is_finite(blob.data):
+        if not is_finite(blob.peek()):
             return f"blob '{name}'"
     return bad_parameter(net)
 

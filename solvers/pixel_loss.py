@@ -68,6 +68,6 @@ def _sums(net, number):
     """Return (loss summed over the pixels, pixels with a label that counts, pixels)."""
     layer, (scores, label), top = net.layers[number], net.bottom_vecs[number][:2], net.top_vecs[number]
     total = label.count
-    valid = total if layer.ignore_label is None else int((label.data != layer.ignore_label).sum())
+    valid = total if layer.ignore_label is None else int((label.peek() != layer.ignore_label).sum())
     outer, _, inner = split_axes(scores.shape, layer.axis(scores.num_axes))
-    return float(top[0].data.reshape(-1)[0]) * normalizer(layer.mode, outer, inner, valid), valid, total
+    return float(top[0].peek().reshape(-1)[0]) * normalizer(layer.mode, outer, inner, valid), valid, total

@@ -85,7 +85,7 @@ def _train(options):
     edit = data_layers.use_sample if options.sample else None
     if options.data:
         edit = data_layers.Settings(key_values(options.data))
-    machine = solver.make(param, net_class=functools.partial(Net, **engine.use(options)), path=path, edit=edit)
+    machine = solver.make(param, net_class=functools.partial(Net, **engine.use(options, param)), path=path, edit=edit)
     engine.say_plan(options, machine.net)
     if options.data:
         edit.refuse_unused()

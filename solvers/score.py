@@ -18,6 +18,7 @@ import sys
 import numpy as np
 
 from data import metrics
+from layers.core.cuda import scoring
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import key_values
@@ -128,18 +129,28 @@ def score_heads(net, iterations, heads, save=None, watch=None):
         if watch:
             watch()
         for number, (score, label) in enumerate(heads):
-            scores, truth = net.blobs[score].data, net.blobs[label].data
-            prediction = predict(scores, score, net)
-            if truth.size != prediction.size:
-                raise Error(f"label '{label}' {list(truth.shape)} does not fit score '{score}' {list(scores.shape)}: "
-                            f"{truth.size} and {prediction.size} positions{sample_of(net)}")
-            hist = metrics.confusion(_labels(truth, label, net), prediction, scores.shape[1])
+            hist, prediction = _compare(net, score, label, save is not None)
             hists[number] = hist if hists[number] is None else hists[number] + hist
             if save:
                 save(net, prediction, number)
     if not losses:
         raise Error("nothing to score: 0 iterations")
     return hists, float(np.mean(losses))
+
+
+def _compare(net, score, label, wanted):
+    """Return (confusion matrix, prediction) of the pass that has just been; the prediction may be None unless `wanted`."""
+    scores, truth = net.blobs[score], net.blobs[label]
+    if net.card is not None and scores.num_axes > 1 and truth.count * scores.shape[1] == scores.count > 0:
+        found = scoring.compare(net.card, scores, truth, wanted)
+        if found is not None:
+            return found  # else the host says what is wrong
+    scores, truth = scores.data, truth.data
+    prediction = predict(scores, score, net)
+    if truth.size != prediction.size:
+        raise Error(f"label '{label}' {list(truth.shape)} does not fit score '{score}' {list(scores.shape)}: "
+                    f"{truth.size} and {prediction.size} positions{sample_of(net)}")
+    return metrics.confusion(_labels(truth, label, net), prediction, scores.shape[1]), prediction
 
 
 def _labels(truth, name, net):

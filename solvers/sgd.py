@@ -12,6 +12,7 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
 from solvers.solver import Solver
 
 
@@ -24,14 +25,16 @@ class SGDSolver(Solver):
         """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
         if rate == 0 and not self.has_history(number):
             # Nothing to add to a history that is zero: the weights stay, and no memory is taken.
-            if blob.has_diff:
-                blob.diff.fill(0)
+            blob.clear_diff()
             return
-        history = self.history_of(number)
-        kind = blob.dtype.type
-        parallel.run(sgd_cpu, blob.count, blob.data.reshape(-1), blob.diff.reshape(-1), history.reshape(-1),
-                     kind(self.param.momentum), kind(rate), kind(gradient.clip), kind(gradient.scale),
-                     kind(gradient.l2), kind(gradient.l1))
+        history, kind = self.history_of(number), blob.dtype.type
+        numbers = [kind(one) for one in (self.param.momentum, rate, gradient.clip, gradient.scale, gradient.l2, gradient.l1)]
+        card = self.update_on(blob)
+        if card is None:
+            parallel.run(sgd_cpu, blob.count, blob.data.reshape(-1), blob.diff.reshape(-1), history.data.reshape(-1), *numbers)
+        else:
+            spans = blob.change_on(card), blob.change_on(card, diff=True), history.change_on(card)
+            card.run(sgd_cuda, blob.count, *spans, *numbers)
 
 
 def sgd_plain(data, diff, history, momentum, rate, clip, scale, l2, l1):
@@ -66,6 +69,16 @@ def sgd_cpu(first, last, data, diff, history, momentum, rate, clip, scale, l2, l
     """
     data, diff, history = data[first:last], diff[first:last], history[first:last]
     for i in range(data.size):
+        step = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
+        history[i] = step
+        diff[i] = step
+        data[i] -= step
+
+
+@kernel("float*, float*, float*, float, float, float, float, float, float, int")
+def sgd_cuda(data, diff, history, momentum, rate, clip, scale, l2, l1, count):
+    """As `sgd_cpu`, all elements; products and the sums that they go into are rounded once together."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         step = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
         history[i] = step
         diff[i] = step

@@ -17,6 +17,8 @@ import numpy as np
 from google.protobuf import message as protobuf_message
 
 from layers.core import rng
+from layers.core.blob import Blob
+from layers.core.cuda.driver import CardError
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text, upgrade
 from netspec.errors import Error, UnknownName, nearest
@@ -94,7 +96,7 @@ class Solver:
     net, test_nets : Net, list of Net
     iter : int
         How many times the weights were updated.
-    history : list
+    history : History
         For each learnable parameter (times `histories`) an array, or None while it is all zero.
     requested_action : callable
         Asked after every iteration and before every test pass; returns None, "snapshot" or "stop".
@@ -123,7 +125,9 @@ class Solver:
         self._make_test_nets()
         shapes = [blob.shape for blob in self.net.learnable_params]
         self.history_shapes = shapes * self.histories
-        self.history = [None] * len(self.history_shapes)
+        self.history = History(self.history_shapes, self.net.dtype)
+        self.net.beside = [blob for number, blob in enumerate(self.history.blobs)
+                           if self.net.params_lr[number % len(self.net.params_lr)]]
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
@@ -236,7 +240,6 @@ class Solver:
         self.resumed = self.stopped = False
         end = self.iter + count
         since, timer = self.iter, time.perf_counter()
-        last = len(self.net.layers) - 1
         while self.iter < end:
             self.net.clear_param_diffs()
             if self._is_due(param.test_interval) and (self.iter or param.test_initialization):
@@ -247,14 +250,10 @@ class Solver:
             display = self._is_due(param.display)
             self.net.param.debug_info = bool(display and param.debug_info)
             before = snapshot.record(self)
-            loss = 0.0
-            for _ in range(param.iter_size):
-                part = self.net.forward_from_to(0, last)
-                if not math.isfinite(part):
-                    self._stop_at_bad_loss(part, before)
-                self.pixel_loss.add()
-                self.net.backward_from_to(last, 0)
-                loss += part
+            try:
+                loss = sum(self._pass(before) for _ in range(param.iter_size))
+            except CardError as error:
+                raise type(error)(f"{error}; iteration {self.iter} is not done; {self._keep(before)}") from error
             self._smooth(loss / param.iter_size)
             if display:
                 lapse = time.perf_counter() - timer
@@ -266,7 +265,10 @@ class Solver:
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
             self._call(1)
-            self.apply_update()
+            try:
+                self.apply_update()
+            except CardError as error:
+                raise type(error)(f"{error}; the update of iteration {self.iter} is half done; {snapshot.last(self)}") from error
             self.iter += 1
             self._call(2)
             action = self.requested_action()
@@ -275,6 +277,18 @@ class Solver:
             if action == "stop":
                 self.stopped = True
                 break
+
+    def _pass(self, before):
+        """Run forward and backward; return the loss, which must be finite. `before`: what `snapshot.record` said before."""
+        net, last = self.net, len(self.net.layers) - 1
+        # A card does not wait between the two for somebody to look at the loss.
+        loss = net.forward_from_to(0, last) if net.card is None else net.forward_backward()
+        if not math.isfinite(loss):
+            self._stop_at_bad_loss(loss, before)
+        self.pixel_loss.add()
+        if net.card is None:
+            net.backward_from_to(last, 0)
+        return loss
 
     def solve(self, resume=None):
         """Train until `max_iter`, from the state file `resume` if one is given; snapshot and test at the end."""
@@ -318,15 +332,17 @@ class Solver:
         what = (f"the loss is {loss:g} in iteration {self.iter}; the first value that is not finite is in {first}; "
                 "lower base_lr or give clip_gradients, and look at the data (a loss per pixel near 87.3365 = "
                 "-log(FLT_MIN) before it says that the scores have grown too large)")
+        raise Error(f"{what}; {self._keep(before)}")
+
+    def _keep(self, before):
+        """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""
         is_kept = self.last_snapshot is not None and self.last_snapshot[0] == self.iter
-        if is_kept or health.bad_parameter(self.net):
-            kept = snapshot.last(self)
-        else:
-            try:
-                kept = f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
-            except (Error, OSError) as error:
-                kept = f"a snapshot of the state before could not be written ({error}); {snapshot.last(self)}"
-        raise Error(f"{what}; {kept}")
+        try:
+            if is_kept or health.bad_parameter(self.net):
+                return snapshot.last(self)
+            return f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
+        except (Error, OSError) as error:
+            return f"a snapshot of the state before could not be written ({error}); {snapshot.last(self)}"
 
     def _check_parameters(self):
         bad = health.bad_parameter(self.net)
@@ -367,22 +383,25 @@ class Solver:
         raise NotImplementedError(f"{type(self).__name__}.update")
 
     def history_of(self, number, which=0):
-        """Return the history array of a parameter (number `which` of it); zeros when it is asked for first."""
-        place = number + which * len(self.net.learnable_params)
-        if self.history[place] is None:
-            self.history[place] = np.zeros(self.history_shapes[place], self.net.dtype)
-        return self.history[place]
+        """Return the history of a parameter (number `which` of it), a Blob; zeros when it is asked for first."""
+        return self.history.blobs[number + which * len(self.net.learnable_params)]
+
+    def update_on(self, blob):
+        """Return the card on which to update a parameter: where its gradient or its values are; None is the CPU."""
+        card = self.net.card
+        return card if card is not None and (blob.is_on(card, diff=True) or not blob.has_diff and blob.is_on(card)) else None
 
     def has_history(self, number, which=0):
         """Whether the history array of a parameter was ever asked for; otherwise it is zero and takes no memory."""
-        return self.history[number + which * len(self.net.learnable_params)] is not None
+        return self.history_of(number, which).memory().taken
 
     def _clip(self):
         """Return the factor that brings the norm of all accumulated diffs down to clip_gradients, at most 1."""
         limit = self.param.clip_gradients
         if limit < 0:
             return np.float32(1)
-        norm = math.sqrt(sum(health.sum_of_squares(blob.diff) for blob in self.net.learnable_params if blob.has_diff))
+        touched = [blob for blob in self.net.learnable_params if blob.has_diff]
+        norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
         if not norm > limit:
             return np.float32(1)
         factor = np.float32(limit / norm)
@@ -448,6 +467,35 @@ class Solver:
         """Give back the nets' files and threads."""
         for net in (self.net, *self.test_nets):
             net.close()
+
+
+class History:
+    """What a solver remembers of each parameter, as arrays; None stands for zeros that have taken no memory.
+
+    Attributes
+    ----------
+    blobs : list of Blob
+        The same where the parameters are: here or on a card.
+    """
+
+    def __init__(self, shapes, dtype):
+        self.blobs = [Blob(shape, f"history {number}", dtype) for number, shape in enumerate(shapes)]
+
+    def __len__(self):
+        return len(self.blobs)
+
+    def __iter__(self):
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number):
+        blob = self.blobs[number]
+        return blob.data if blob.memory().taken else None
+
+    def __setitem__(self, number, values):
+        blob = self.blobs[number]
+        self.blobs[number] = Blob(blob.shape, blob.name, blob.dtype)
+        if values is not None:
+            self.blobs[number].data[...] = values
 
 
 def _outputs(net):

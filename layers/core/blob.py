@@ -11,6 +11,7 @@ as in Caffe.
 """
 
 import math
+import operator
 import sys
 
 import numpy as np
@@ -34,6 +35,8 @@ class Memory:
         The values in blocks.
     seen : bool
         Whether somebody was given the array since the values were last written as a whole (`write`).
+    cleared : bool
+        Whether all values are zero, although nobody has written that to the array yet (`clear`).
     border : layers.core.border.Border or None
         What is known of the values outside of the part that depends on the image; None as soon as they may have changed.
     part : layers.core.cuda.arena.Part or None
@@ -42,14 +45,14 @@ class Memory:
         Where they are valid.
     """
 
-    __slots__ = ("array", "blocked", "capacity", "card", "dtype", "seen", "border", "lost", "on_card", "on_host", "part", "spare",
-                 "_fingerprint")
+    __slots__ = ("array", "blocked", "border", "capacity", "card", "cleared", "dtype", "lost", "on_card", "on_host", "part",
+                 "seen", "spare", "_fingerprint")
 
     def __init__(self, capacity, dtype):
         self.capacity = capacity
         self.dtype = dtype
         self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen = self.lost = False
+        self.seen = self.cleared = self.lost = False
         self.spare = []
         self.card = self.part = None
         self.on_host, self.on_card = True, False
@@ -65,8 +68,8 @@ class Memory:
             return
         if self.blocked is not None and self.blocked.whole is None:
             spare.append(self.blocked)
-        self.array = self.blocked = self.border = self._fingerprint = None
-        self.seen, self.lost = False, True
+        self.array = self.blocked = self.border = self._fingerprint = self.part = None
+        self.seen, self.cleared, self.on_card, self.on_host, self.lost = False, False, False, True, True
 
     def expect(self, spare):
         """Be ready for new values after `give_up`, in blocks from the list `spare` if one fits."""
@@ -101,10 +104,39 @@ class Memory:
                 self.blocked.get(array[: math.prod(self.blocked.shape)].reshape(self.blocked.shape))
             self.array = array  # before the blocks go: an interrupt loses nothing
             self.blocked = None
+        elif self.cleared:
+            self.array.fill(0)
+        self.cleared = False
         if not self.on_host:
-            self.card.download(self.array, self.part.span)
+            self.card.download(self.array[: self._there()], self.part.span)
             self.on_host = True
         return self.array
+
+    def clear(self):
+        """Make all values zero. If nobody holds a view, that is only noted: until somebody asks for them, or `add`."""
+        if not self.taken:
+            return
+        if self.clear_on_card():
+            return
+        if self.blocked is not None or self.held:
+            self.take().fill(0)
+            return
+        self.border = self._fingerprint = None
+        self.cleared = True
+
+    def add(self, count, function):
+        """Call ``function(array, accumulate)`` to add to the first `count` values, or without `accumulate` to write them all.
+
+        They are written where they are known to be zero: this saves a pass over them, and where the sum is -0 leaves that (0 + -0
+        would be 0). Until all are written they stay zero for whoever asks after an interrupt.
+        """
+        if not self.cleared or self.array is None or count != self.capacity:
+            function(self.take()[:count], True)
+            return
+        self.border = self._fingerprint = None
+        self.on_card = False
+        function(self.array, False)
+        self.seen, self.cleared = True, False
 
     def in_blocks(self, shape):
         """Whether the values lie in blocks, as images of `shape`."""
@@ -128,13 +160,13 @@ class Memory:
     def place(self, shape):
         """Return the `Place` of the values as they lie, for reading; `shape` is (N, C, H, W)."""
         if self.in_blocks(shape):
-            return Place(self.blocked.address, self.blocked.picture)
+            return self.blocked.place
         return Place(address(self.peek()), picture_of(shape))
 
     def write(self, shape, blocks):
         """Return the `Place` to write all values to; in blocks if `blocks` and nobody can tell the difference."""
         self.border = self._fingerprint = None
-        self.lost = self.on_card = False
+        self.lost = self.cleared = self.on_card = False
         self.on_host = True
         if blocks and self.may_be_blocked:
             self.array = None
@@ -142,7 +174,7 @@ class Memory:
                 self.blocked = fitting(shape, self.spare)
             else:
                 self.blocked.reshape(shape)
-            return Place(self.blocked.address, self.blocked.picture)
+            return self.blocked.place
         self.blocked = None  # before `peek`, which would move the old values
         array = self.peek()
         self.seen = False
@@ -160,9 +192,10 @@ class Memory:
         elif not memory.may_be_blocked or not memory.write(whole, True).picture.blocked:
             return None
         self.border = self._fingerprint = self.array = None
-        self.lost = False
-        self.blocked = memory.blocked.part(channel, shape[1])
-        return Place(self.blocked.address, self.blocked.picture)
+        self.lost = self.cleared = False
+        if not memory.blocked.has_part(self.blocked, channel, shape[1]):
+            self.blocked = memory.blocked.part(channel, shape[1])
+        return self.blocked.place
 
     def leave(self):
         """Move values that lie within another's memory to memory of their own."""
@@ -176,24 +209,27 @@ class Memory:
 
     # --- on a card --------------------------------------------------------------------------------------------------
 
-    def span(self, card, read=True, write=False):
-        """Return the values' `Span` on `card`; they are brought there to be `read`, and valid nowhere else after a `write`."""
+    def span(self, card, count, read=True, write=False):
+        """Return the `Span` of the first `count` values on `card`, maybe of more.
+
+        They are brought there to be `read`, and valid nowhere else after a `write`.
+        """
         if self.dtype != np.float32:
             raise Error(f"values of {np.dtype(self.dtype)} on a card: cards compute in float32")
-        if self.part is None or self.card is not card:
+        if self.part is None or self.card is not card or self._there() < count:
             if self.part is not None:
                 self.peek()
-            self.part, self.card, self.on_card = card.arena.take(self.capacity * 4), card, False
-        # Whoever holds a view may have written since; the card is told each time.
-        if read and self.on_host and (not self.on_card or self.held):
-            if self.array is None and self.blocked is None:
+            self.part, self.on_card = None, False  # before another is taken
+            self.part, self.card = card.arena.take(count * 4), card
+        # Whoever holds a view may have written since; the card is told each time (before a recording, if one is made).
+        if read and self.on_host and (not self.on_card or card.recording is None and self.held):
+            if self.cleared or (self.array is None and self.blocked is None and not self.lost):
                 card.clear(self.part.span)
             else:
-                card.upload(self.part.span, self.peek())
+                card.upload(self.part.span, self.peek()[: self._there()])
         self.on_card = True
         if write:
-            self.on_host = self.seen = False
-            self.blocked = self.border = self._fingerprint = None
+            self._changed_on_card()
         return self.part.span
 
     def clear_on_card(self):
@@ -201,8 +237,16 @@ class Memory:
         if self.part is None or not self.on_card:
             return False
         self.card.clear(self.part.span)
-        self.on_host = False
+        self._changed_on_card()
         return True
+
+    def _there(self):
+        """Return how many values there is room for on the card."""
+        return min(self.capacity, self.part.span.nbytes // 4)
+
+    def _changed_on_card(self):
+        self.on_host = self.seen = self.cleared = self.lost = False
+        self.blocked = self.border = self._fingerprint = None
 
     def set_border(self, border):
         """Write down that the values outside of `border.box` are the border's; only blocks can be trusted with that."""
@@ -274,10 +318,13 @@ class Blob:
         shape = dims[0] if len(dims) == 1 and not isinstance(dims[0], (int, np.integer)) else dims
         if shape == self._shape:
             return
-        shape = self._whole(shape)
+        try:
+            shape = tuple(map(operator.index, shape))
+        except TypeError:
+            shape = self._whole(shape)
         if shape == self._shape:
             return
-        if any(d < 0 for d in shape):
+        if min(shape, default=0) < 0:
             raise Error(f"blob '{self.name}': shape {list(shape)} has a negative length")
         count = math.prod(shape)
         if count > LARGEST:
@@ -337,6 +384,14 @@ class Blob:
         """Whether the gradient's memory was ever touched: an untouched one is zero and takes no memory."""
         return self._diff.taken
 
+    def clear_diff(self):
+        """Set `diff` to zero; memory that was never touched stays untaken, other is only written to when it is looked at."""
+        self._diff.clear()
+
+    def add_to_diff(self, function):
+        """Call ``function(diff, accumulate)``, which adds to `diff`, or writes it without `accumulate`; see `Memory.add`."""
+        self._diff.add(self._count, lambda array, accumulate: function(array.reshape(self._shape), accumulate))
+
     def memory(self, diff=False):
         """Return the `Memory` behind `data`, or behind `diff`: for layers that know about layouts."""
         return self._diff if diff else self._data
@@ -373,17 +428,28 @@ class Blob:
                 return place
         return self.memory(diff).write(self._shape, self.diff_blocks if diff else self.blocks)
 
+    def is_on(self, card, diff=False):
+        """Whether the values of `data` (or `diff`) are valid on a card."""
+        memory = self.memory(diff)
+        return memory.on_card and memory.card is card
+
     def on(self, card, diff=False):
         """Return the `Span` of `data` (or `diff`) on a card, for a kernel that only reads it."""
-        return self.memory(diff).span(card)
+        return self._span(card, diff, True, False)
 
     def write_on(self, card, diff=False):
         """The same for a kernel that writes every value."""
-        return self.memory(diff).span(card, read=False, write=True)
+        return self._span(card, diff, False, True)
 
     def change_on(self, card, diff=False):
         """The same for a kernel that reads and writes, or writes some values only."""
-        return self.memory(diff).span(card, write=True)
+        return self._span(card, diff, True, True)
+
+    def _span(self, card, diff, read, write):
+        span = self.memory(diff).span(card, self._count, read, write)
+        if card.accesses is not None:
+            card.accesses.append((self, diff, read, write, self._shape, span))
+        return span
 
     def share_data(self, other):
         """Look at the same values as `other` (equal count) until one of the two outgrows the memory."""

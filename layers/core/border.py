@@ -153,8 +153,9 @@ class Border:
 class Borders:
     """What a net's layers make of zeros, for images of sizes to come.
 
-    Sizes whose pixels differ by multiples of `PERIOD` form a class. When one is met for the second time, an image of zeros
-    goes through the layers; all sizes of the class then take their borders from what it made.
+    Sizes whose pixels differ by multiples of `PERIOD` form a class. When one is first met, a small image of zeros goes through
+    the layers, if that is less work than it saves for this one image; all sizes of the class take their borders from what it
+    made. (FCN-8s at 160 x 200: 9.8 billion multiplications save 15.4; at 500 x 500, 12.9 save 33.)
     """
 
     def __init__(self):
@@ -162,14 +163,9 @@ class Borders:
         self._whole = {}  # key: Blocked, while a forward pass goes on
         self._spare = []  # Blocked of passes before
         self._more = 0  # periods that the image of zeros needs beyond the smallest
-        self._met, self._new = set(), set()  # classes, and those of this pass
 
     def fill(self, border, blocked):
         """Write what lies outside of `border.box` to `blocked`; return whether it could be had for less than computing it."""
-        known = tuple(n % PERIOD for n in border.image_size)
-        if known not in self._met:
-            self._new.add(known)
-            return False
         small = self._small(border)
         if small is None:
             return False
@@ -178,8 +174,6 @@ class Borders:
 
     def done(self):
         """A forward pass is over: give back what only one needs."""
-        self._met |= self._new
-        self._new = set()
         self._spare = list(self._whole.values()) or self._spare
         self._whole.clear()
 

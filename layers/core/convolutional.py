@@ -5,10 +5,13 @@ import math
 import numpy as np
 
 from layers.core.cpu.blocked import place
+from layers.core.cpu.choose import forced
 from layers.core.cuda import tiles
 from layers.core.cuda.convolution import CardWindow, bias_gradient
 from layers.core.layer import Layer
-from netspec import geometry
+from netspec import caffe_pb2, geometry
+
+SIZES = 32  # of images for which a layer remembers its shapes and kernels
 
 
 class ConvolutionalLayer(Layer):
@@ -20,6 +23,8 @@ class ConvolutionalLayer(Layer):
 
     min_bottoms = min_tops = 1
     equal_bottom_top = True
+    # Attributes that follow from the bottoms' shape.
+    of_a_size = ("window", "kernels", "on_card", "_pictures", "_top_shape", "_flat_shapes")
 
     def check(self):
         param = self.param.convolution_param
@@ -28,18 +33,26 @@ class ConvolutionalLayer(Layer):
         if param.group < 1 or param.num_output % param.group:
             self.fail(f"num_output {param.num_output} cannot be cut into {param.group} groups; "
                       "group must be at least 1 and divide it")
+        self._lengths = {}  # number of axes: (axis, group, (kernel, stride, pad, dilation))
 
     def sizes(self, shape):
         """Return (axis, channels, kernel, stride, pad, dilation) for a bottom's shape, refusing what does not fit."""
+        known = self._lengths.get(len(shape))
+        if known is None:
+            known = self._lengths[len(shape)] = self._read_lengths(len(shape))
+        axis, group, lengths = known
+        channels = shape[axis]
+        if channels < 1 or channels % group:
+            self.fail(f"the bottom {list(shape)} has {channels} channels on axis {axis}, which cannot be cut into {group} groups")
+        return axis, channels, *lengths
+
+    def _read_lengths(self, num_axes):
         param = self.param.convolution_param
-        axis = self.canonical_axis(param.axis, len(shape))
-        channels, spatial = shape[axis], len(shape) - axis - 1
-        if channels < 1 or channels % param.group:
-            self.fail(f"the bottom {list(shape)} has {channels} channels on axis {axis}, which cannot be cut into "
-                      f"{param.group} groups")
+        axis = self.canonical_axis(param.axis, num_axes)
+        spatial = num_axes - axis - 1
         if spatial == 0 and not param.kernel_size:
-            return axis, channels, (), (), (), ()
-        return axis, channels, *geometry.kernel_stride_pad_dilation(param, spatial, self.fail)
+            return axis, param.group, ((), (), (), ())
+        return axis, param.group, geometry.kernel_stride_pad_dilation(param, spatial, self.fail)
 
     def top_shapes(self, bottom_shapes):
         shape = tuple(bottom_shapes[0])
@@ -55,31 +68,46 @@ class ConvolutionalLayer(Layer):
         return [param.weight_filler, param.bias_filler][: 1 + param.bias_term]
 
     def setup(self, bottom, top):
-        self._shape = self.window = self.kernels = self.on_card = None
+        self._shape = self._channels = self.window = self.kernels = self.on_card = None
+        self._met = {}  # (shape of the bottoms, forced kernel): the attributes `of_a_size`
         super().setup(bottom, top)
 
     def reshape(self, bottom, top):
-        if all(b.shape == self._shape for b in bottom):
-            for blob in top:
-                blob.reshape(self._top_shape)
-            return
-        shapes = [b.shape for b in bottom]
+        if bottom[0].shape != self._shape or len(bottom) > 1 and any(b.shape != self._shape for b in bottom):
+            self._fit([b.shape for b in bottom], bottom, top)
+        for blob in top:
+            blob.reshape(self._top_shape)
+
+    def _fit(self, shapes, bottom, top):
+        """Be ready for bottoms of these shapes: as before, if they are one of the sizes met last."""
+        key = shapes[0], forced()
+        if key not in self._met or len(shapes) > 1:
+            self._met.pop(key, None)
+            self._make(shapes, any(blob.blocks for blob in (*bottom, *top)))
+            self._met[key] = {name: getattr(self, name) for name in self.of_a_size}
+            if len(self._met) > SIZES:
+                del self._met[next(iter(self._met))]
+        vars(self).update(self._met[key])
+        self._shape = shapes[0]
+
+    def _make(self, shapes, blocks):
+        self._shape = None
         self._top_shape = self.top_shapes(shapes)[0]
-        for blob, wanted in zip(self.blobs, self.param_shapes(shapes)):
-            if blob.shape != wanted:
-                self.fail(f"the bottom {list(shapes[0])} needs weights {list(wanted)}, but they are "
-                          f"{list(blob.shape)}")
-        axis, _, *each = self.sizes(shapes[0])
+        axis, channels, *each = self.sizes(shapes[0])
+        if channels != self._channels:
+            for blob, wanted in zip(self.blobs, self.param_shapes(shapes)):
+                if blob.shape != wanted:
+                    self.fail(f"the bottom {list(shapes[0])} needs weights {list(wanted)}, but they are "
+                              f"{list(blob.shape)}")
+            self._channels = channels
         self._pictures = len(shapes[0]) == 4 and axis == 1 and self.dtype == np.float32
-        self._blocks = any(blob.blocks for blob in (*bottom, *top))
+        self._blocks = blocks
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
         if self.card is not None:
             fits = CardWindow.fits(self.window)
             self.on_card = CardWindow(self.card, self.window, self.math, self.on_card) if fits else None
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
-        self._shape = shapes[0]
-        super().reshape(bottom, top)
 
     def flat(self, bottom, top):
         """Return the two arrays as (N, channels, *spatial): the axes before `axis` become one."""
@@ -87,6 +115,12 @@ class ConvolutionalLayer(Layer):
 
     def planned(self):
         self._shape = None
+        self._met.clear()
+
+    @property
+    def weights_stay(self):
+        """Whether weights are the same from call to call, so that what is made of them is worth keeping."""
+        return self.phase == caffe_pb2.TEST or self.param_propagate_down[:1] == [False]
 
     def place(self, blob, diff=False):
         """Return the `Place` of a bottom's or top's values as they lie."""

@@ -42,6 +42,7 @@ class Layer:
     changes = True  # the values, where it works in place
     keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
     card = None  # `layers.core.cuda.card.Card` where the layer computes; None is the CPU. Set by the net
+    repeats = True  # in TEST forward_cuda queues the same work for the same shapes, whatever the values and however often
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -132,6 +133,16 @@ class Layer:
         """Compute the tops' data on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.forward_cuda")
 
+    def check_cuda(self, bottom, top):
+        """Fail if the kernels of forward found something wrong, such as a bad label; called when all layers were queued.
+
+        This waits for the card, so only layers that can find something look.
+        """
+
+    def variant(self):
+        """Return what work on a card depends on beside shapes and settings: values of its parameters, say (hashable)."""
+        return
+
     def backward_cuda(self, top, propagate_down, bottom):
         """As `backward`, on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.backward_cuda")
@@ -185,6 +196,10 @@ class Layer:
     def kept_bytes(self):
         """Return the bytes that the layer keeps beside its blobs, for their shapes now."""
         return 0
+
+    def bytes_cuda(self):
+        """Return the bytes on `self.card` beside the blobs, for their shapes now: (kept between calls, most within a call)."""
+        return 0, 0
 
     def border_step(self, rectify):
         """Return the `layers.core.border.Step` of this layer, or None where it has none; `rectify` as in `forward_fused`."""

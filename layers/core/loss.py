@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from layers.core.cuda.losses import LossOnCard
 from layers.core.layer import Layer
 from netspec import caffe_pb2
 
@@ -21,6 +22,7 @@ class LossLayer(Layer):
     exact_tops = 1
     is_loss = True
     auto_top_blobs = True
+    _loss_on_card = None
 
     def allow_force_backward(self, bottom):
         """Labels have no gradient."""
@@ -42,6 +44,12 @@ class LossLayer(Layer):
         """Fail when the gradient with respect to the labels is asked for."""
         if propagate_down[1]:
             self.fail(f"cannot backpropagate to label inputs ({self.called(1)}); set propagate_down: false for it")
+
+    def loss_on_card(self):
+        """Return the layer's `LossOnCard`."""
+        if self._loss_on_card is None:
+            self._loss_on_card = LossOnCard(self.card)
+        return self._loss_on_card
 
     @property
     def ignore_label(self):
@@ -66,6 +74,11 @@ def normalizer(mode, outer, inner, valid):
     return max(1.0, float({FULL: outer * inner, VALID: valid, BATCH_SIZE: outer, NONE: 1}[mode]))
 
 
+def normalizer_on_card(mode, outer, inner):
+    """Return the same for a card, None if only the card knows: where labels are counted."""
+    return None if mode == VALID else normalizer(mode, outer, inner, 0)
+
+
 def split_axes(shape, axis):
     """Return (outer, length, inner): the products of the lengths before, at and after `axis`."""
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:])
@@ -87,3 +100,13 @@ def bad_label(layer, value, index, shape, axis):
         layer.fail(f"{where} is not a whole number")
     layer.fail(f"{where} is out of range: {layer.called(0)} has {classes} classes (0 to {classes - 1}); mend the "
                "label, raise num_output, or mark such places with ignore_label")
+
+
+def find_bad_label(layer, labels, ignored, shape, axis):
+    """Fail with the first label that is no class number nor `ignored` (or None): a kernel has seen that there is one."""
+    labels = labels.reshape(-1)
+    good = (labels >= 0) & (labels < shape[axis]) & (labels == np.floor(labels))
+    if ignored is not None:
+        good |= labels == ignored
+    index = int(np.argmin(good))
+    bad_label(layer, float(labels[index]), index, shape, axis)

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import logging
 import os
 
@@ -12,6 +13,7 @@ from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
+from layers.core.cuda.recording import Repeated
 from layers.core.cuda.tiles import TENSOR
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
@@ -51,8 +53,8 @@ class Net:
         In TEST, keep from call to call what no image can change: what padding alone makes (see `layers.core.border`).
 
     low_memory : bool, optional
-        Keep no transformed weights, and in TEST give up each blob's memory when its last reader has run: reading it then is an
-        error. Slower.
+        Keep no transformed weights, and give up the memory of each blob in TEST, of each blob's gradient in TRAIN when its last
+        reader has run: reading it then is an error. Slower in TEST.
     keep : sequence of str, optional
         Blobs that stay, with `low_memory`; the inputs and outputs always do.
     device : str or int, optional
@@ -112,14 +114,19 @@ class Net:
         self._find_what_needs_backward()
         self.plan = Plan(self)
         # What layers without bottoms make may be written once for all.
-        made = [blob.name for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
-        self.keep = {*keep, *self.outputs, *(name for name in made if name in self.blobs)}
+        self._sources = [blob for bottom, top in zip(self.bottom_vecs, self.top_vecs) if not bottom for blob in top]
+        self.keep = {*keep, *self.outputs, *(blob.name for blob in self._sources if blob.name in self.blobs)}
         unknown = [name for name in keep if name not in self.blobs]
         if unknown:
             raise UnknownName(f"no blob '{unknown[0]}' to keep in net '{self.name}'{nearest(unknown[0], self.blobs)}")
         self._given_up = self.plan.last_readers() if low_memory and phase == caffe_pb2.TEST else {}
+        self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
-        self._sizes = None  # of the blobs that layers without bottoms make, when memory was last checked
+        self._repeated = Repeated(self.card)
+        self._queued = []  # numbers of the layers that a card was told in the last forward
+        self.beside = []  # blobs that will lie where the parameters do: a solver's history
+        self._sizes = None  # (their shapes, first and last layer) of the pass before
+        self._checked = set()  # those for which there was memory, which is kept
         self._borderless = set()  # (layer, shape of its bottom) where padding alone makes nothing worth keeping
         self._borders = Borders() if border and phase == caffe_pb2.TEST and self.card is None else None
         self.weights_report = self.copy_from(weights) if weights else None
@@ -319,23 +326,52 @@ class Net:
         self.backward_from_to(self._number(start, len(self.layers) - 1), self._number(end, 0))
 
     def forward_backward(self):
-        """Run forward and backward; return the loss."""
+        """Run forward and backward; return the loss. On a card nobody waits for it before all is queued."""
         last = len(self.layers) - 1
-        loss = self.forward_from_to(0, last)
+        loss = self.forward_from_to(0, last, settle=False)
         self.backward_from_to(last, 0)
-        return loss
+        return loss + self.settle()
 
-    def forward_from_to(self, first, last):
-        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
-        loss = 0.0
-        done = ()  # numbers of layers whose work one before them has done
-        checked = False
+    def forward_from_to(self, first, last, settle=True):
+        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64).
+
+        Without `settle` what a card still computes is left out: `settle` returns it.
+        """
+        self._queued = []
         watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
         self.plan.join(first, last, bool(watched))
+        begin = None if watched else self._repeats_from(first, last)
+        if begin is None:
+            loss = self._run(first, last, watched)
+        else:
+            loss = self._run(first, begin - 1, watched)
+            shapes = tuple(blob.shape for blob in self._sources)
+            variants = tuple(layer.variant() for layer in self.layers[begin:last + 1])
+            self._repeated.run((begin, last, shapes, variants), lambda: self._run(begin, last, watched))
+            self._queued = list(range(begin, last + 1))
+        if self._borders is not None:
+            self._borders.done()
+        return loss + self.settle() if settle else loss
+
+    def _repeats_from(self, first, last):
+        """Return from which layer on a card does the same work for the same shapes, so that it can be recorded; None if never."""
+        if self.card is None or self.phase != caffe_pb2.TEST or self._given_up:
+            return None
+        begin = next((number for number in range(first, last + 1) if self.bottom_vecs[number]), last + 1)
+        rest = self.layers[begin:last + 1]
+        return begin if rest and all(layer.card is not None and layer.repeats for layer in rest) else None
+
+    def _run(self, first, last, watched):
+        """Run layers number `first` to `last`; return the loss of those that the host computes."""
+        loss, checked, debug = 0.0, False, self.param.debug_info
+        done = ()  # numbers of layers whose work one before them has done
         for number in range(first, last + 1):
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            weighted = any(layer.loss_weights)
+            if number in done and not (weighted or self._given_up):
+                continue  # nobody looks, and the shapes are known
             for hook in self._hooks["before_forward"]:
                 hook(number)
-            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             try:
                 if self._given_up:
                     for blob in top:
@@ -344,60 +380,94 @@ class Net:
                 if bottom and not checked:
                     self._check_memory(number, last)
                     checked = True
-                self._seed_loss_diffs(layer, top)
+                if weighted:
+                    self._seed_loss_diffs(layer, top)
                 if number not in done:
                     done = self._forward_step(number, number if watched else last)
-                for blob in self._given_up.get(number, ()):
-                    blob.memory().give_up(self._spare)
+                if self._given_up:
+                    for blob in self._given_up.get(number, ()):
+                        blob.memory().give_up(self._spare)
             except Exception as error:
                 self._blame(layer, bottom, error, self.current_sample if number else None)
-            for blob, weight in zip(top, layer.loss_weights):
-                if weight:
-                    loss += weight * float(blob.peek().sum(dtype=np.float64))
-            if self.param.debug_info:
+            if layer.card is not None:
+                self._queued.append(number)
+            if weighted and (layer.card is None or self._given_up):
+                loss += self._loss(number)
+            if debug:
                 self._say_forward(number)
             for hook in self._hooks["after_forward"]:
                 hook(number)
-        if self._borders is not None:
-            self._borders.done()
+        return loss
+
+    def _loss(self, number):
+        """Return the sum over the tops of a layer of loss weight times values (float64)."""
+        return sum(weight * float(blob.peek().sum(dtype=np.float64))
+                   for blob, weight in zip(self.top_vecs[number], self.layers[number].loss_weights) if weight)
+
+    def settle(self):
+        """Wait for what a card was told in the last forward, see that it went well, and return the losses among it."""
+        loss, queued, self._queued = 0.0, self._queued, []
+        for number in queued:
+            layer, bottom = self.layers[number], self.bottom_vecs[number]
+            try:
+                layer.check_cuda(bottom, self.top_vecs[number])
+            except Exception as error:
+                self._blame(layer, bottom, error, self.current_sample if number else None)
+            if not self._given_up:
+                loss += self._loss(number)
         return loss
 
     def _check_memory(self, number, last):
-        """When sizes have changed: refuse what cannot be had, before it is taken."""
-        sizes = [blob.shape for layer_bottom, top in zip(self.bottom_vecs, self.top_vecs) if not layer_bottom for blob in top]
+        """When sizes have changed: give all blobs their shapes, and refuse what cannot be had before it is taken."""
+        sizes = tuple(blob.shape for blob in self._sources), number, last
         if sizes == self._sizes:
             return
+        # Now, not one by one: a Concat's bottoms are written where they are joined only if the whole has its shape.
         for i in range(number + 1, last + 1):
             if not self.bottom_vecs[i] or self.layers[i].foreign:
                 break  # its sizes are known when its turn comes
             self.layers[i].reshape(self.bottom_vecs[i], self.top_vecs[i])
-        need, free = self.plan.memory().total - self._taken(), free_memory()
+        self._sizes = sizes
+        if sizes in self._checked:
+            return
+        need, where = self.plan.memory().total - self._taken(), "" if self.card is None else f" on {self.card}"
+        free = None
+        if need > 0:  # what is taken already need not be free
+            free = free_memory() if self.card is None else self.card.arena.available()
         if free is not None and need > free:
             self._sizes = None
-            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more, and {free / 2**30:.2f} GiB are free; make "
-                        f"the input smaller, or use low_memory (--low-memory)\n{self.plan}")
-        self._sizes = sizes
+            raise Error(f"net '{self.name}' would take {need / 2**30:.2f} GiB more{where}, and {free / 2**30:.2f} GiB are free; "
+                        f"make the input smaller, or use low_memory (--low-memory)\n{self.plan}")
+        if self.card is not None and need > 0:
+            self.card.arena.reserve(need)
+        if self._given_up:
+            self._checked.clear()  # the memory of larger images goes to others
+        self._checked.add(sizes)
 
     def _taken(self):
-        """Return the bytes that blobs and parameters hold already."""
-        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params)
+        """Return the bytes that blobs and parameters hold already, where the net computes."""
+        memories = {id(memory): memory for blob in (*self.blobs.values(), *self.learnable_params, *self.beside)
                     for memory in (blob.memory(), blob.memory(diff=True))}
-        return sum(memory.nbytes for memory in memories.values())
+        if self.card is None:
+            return sum(memory.nbytes for memory in memories.values())
+        parts = [memory.part for memory in memories.values() if memory.card is self.card]
+        return sum(part.span.nbytes for part in parts if part is not None)
 
     def _forward_step(self, number, last):
         """Run layer `number`, with those behind it up to `last` that it can do on its way; return their numbers."""
         layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
         fusion = self.plan.fusions.get(number)
-        rectify = pool = None
+        rectify, pool, done = None, None, ()
         if fusion is not None and fusion.rectify <= last and layer.can_fuse(None):
             rectify = fusion.rectify
+            done = (rectify,)
             if fusion.pool is not None and fusion.pool <= last:
                 pooling = self.layers[fusion.pool]
                 pooling.reshape(self.bottom_vecs[fusion.pool], self.top_vecs[fusion.pool])
                 if layer.can_fuse(pooling):
                     pool = fusion.pool
+                    done = rectify, pool
         pooled = None if pool is None else self.top_vecs[pool][0]
-        done = tuple(n for n in (rectify, pool) if n is not None)
         for after in done:
             self.layers[after].was_done()
         border = self._border(number, rectify is not None)
@@ -448,10 +518,15 @@ class Net:
             for hook in self._hooks["before_backward"]:
                 hook(number)
             if self.layer_need_backward[number]:
-                layer, bottom = self.layers[number], self.bottom_vecs[number]
+                layer, bottom, wanted = self.layers[number], self.bottom_vecs[number], self.bottom_need_backward[number]
                 try:
+                    if self._diffs_given_up:
+                        for blob in itertools.compress(bottom, wanted):
+                            blob.memory(diff=True).expect(self._spare)
                     backward = layer.backward if layer.card is None else layer.backward_cuda
-                    backward(self.top_vecs[number], self.bottom_need_backward[number], bottom)
+                    backward(self.top_vecs[number], wanted, bottom)
+                    for blob in self._diffs_given_up.get(number, ()):
+                        blob.memory(diff=True).give_up(self._spare)
                 except Exception as error:
                     self._blame(layer, bottom, error, self.current_sample)
                 if self.param.debug_info:
@@ -504,8 +579,7 @@ class Net:
     def clear_param_diffs(self):
         """Set the gradients of all parameters to zero; memory that was never touched stays untaken."""
         for blob in self.learnable_params:
-            if blob.has_diff and not blob.memory(diff=True).clear_on_card():
-                blob.diff.fill(0)
+            blob.clear_diff()
 
     def _number(self, name, default):
         if name is None:

@@ -2,6 +2,8 @@
 
 import math
 
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 
 
@@ -42,3 +44,27 @@ class PartsLayer(Layer):
             width = math.prod(blob.shape[axis:])
             yield blob, rows[:, start:start + width]
             start += width
+
+    def copy_on_card(self, parts, whole, joins, diff=False, wanted=None):
+        """Copy the values (or gradients) of `parts` to their places in `whole` if it `joins`, else those `wanted` from there."""
+        axis = self.axis(whole.num_axes)
+        whole_width, start = math.prod(whole.shape[axis:]), 0
+        whole_span = whole.write_on(self.card, diff) if joins else whole.on(self.card, diff)
+        for number, blob in enumerate(parts):
+            width = math.prod(blob.shape[axis:])
+            if wanted is None or wanted[number]:
+                span = blob.on(self.card, diff) if joins else blob.write_on(self.card, diff)
+                self.card.run(part_cuda, blob.count, span, whole_span, width, whole_width, start, joins)
+            start += width
+
+
+@kernel("float*, float*, int, int, int, bool, int")
+def part_cuda(values, whole, width, whole_width, start, joins, count):
+    """Rows of `width` values of a part, to or from column `start` of rows of `whole_width`."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, width)
+        place = row * whole_width + start + i - row * width
+        if joins:
+            whole[place] = values[i]
+        else:
+            values[i] = whole[place]

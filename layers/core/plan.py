@@ -16,6 +16,7 @@ it as a table (`str(plan)`).
 """
 
 import collections
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.blocked import BORDER
 from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cuda.arena import rounded
 from netspec import caffe_pb2
 
 
@@ -167,21 +169,76 @@ class Plan:
                 given_up[number].append(blob)
         return given_up
 
+    def last_readers_of_diffs(self):
+        """Return {layer number: blobs whose gradients its backward is the last to read}, of those that backward writes.
+
+        Without those that are kept, or part of the loss: their gradient is its weight.
+        """
+        net, given_up = self.net, collections.defaultdict(list)
+        taken = {id(net.blobs[name].memory(diff=True)) for name in net.keep}
+        taken |= {id(blob.memory(diff=True)) for layer, top in zip(net.layers, net.top_vecs)
+                  for blob, weight in zip(top, layer.loss_weights) if weight}
+        written = {id(blob.memory(diff=True)) for number in range(len(net.layers)) for blob in self._writes_diffs(number)}
+        for number, top in enumerate(net.top_vecs):
+            for blob in top if net.layer_need_backward[number] else ():
+                memory = id(blob.memory(diff=True))
+                if memory in written - taken:
+                    taken.add(memory)
+                    given_up[number].append(blob)
+        return given_up
+
+    def _writes_diffs(self, number):
+        """Return the blobs whose gradients a layer's backward writes."""
+        net = self.net
+        return list(itertools.compress(net.bottom_vecs[number], net.bottom_need_backward[number])
+                    ) if net.layer_need_backward[number] else []
+
     def memory(self):
         """Return the `Needs` for the shapes now: in TEST of forward, in TRAIN of backward, too."""
         net, itemsize = self.net, self.net.dtype.itemsize
+        if net.card is not None:
+            return self._memory_on_card()
         train = net.phase == caffe_pb2.TRAIN
         data = {id(blob.memory()): blob for blob in net.blobs.values()}
-        diff = {id(blob.memory(diff=True)): blob for number, bottom in enumerate(net.bottom_vecs) if train
-                for blob, wanted in zip(bottom, net.bottom_need_backward[number]) if wanted and net.layer_need_backward[number]}
         params = sum(blob.count for blob in net.learnable_params) * itemsize
         learned = sum(blob.count for blob, rate in zip(net.learnable_params, net.params_lr) if rate) * itemsize
         if net.low_memory and not train:
             values = self._most_at_once()
         else:
             values = sum(self._bytes(blob) for blob in data.values())
-        return Needs(values, sum(blob.count for blob in diff.values()) * itemsize, params, learned if train else 0,
+        return Needs(values, self._most_diffs_at_once() * itemsize if train else 0, params, learned if train else 0,
                      sum(layer.kept_bytes() for layer in net.layers))
+
+    def _most_diffs_at_once(self):
+        """Return how many values of gradients live at a time in TRAIN; all, if none is given up after its last reader."""
+        net, made, size, most = self.net, set(), 0, 0
+        given_up = self.last_readers_of_diffs() if net.low_memory else {}
+        for number in reversed(range(len(net.layers))):
+            for blob in self._writes_diffs(number):
+                if id(blob.memory(diff=True)) not in made:
+                    made.add(id(blob.memory(diff=True)))
+                    size += blob.count
+            most = max(most, size)
+            size -= sum(blob.count for blob in given_up.get(number, ()))
+        return most
+
+    def _memory_on_card(self):
+        """Return the `Needs` of the net's card: of what layers that compute there touch."""
+        net, train = self.net, self.net.phase == caffe_pb2.TRAIN
+        there = [number for number, layer in enumerate(net.layers) if layer.card is not None]
+        data = {id(blob.memory()): blob for number in there for blob in (*net.bottom_vecs[number], *net.top_vecs[number])}
+        diff = {id(blob.memory(diff=True)): blob for number in there if train and net.layer_need_backward[number]
+                for blob in (*net.top_vecs[number], *(b for b, wanted in zip(net.bottom_vecs[number],
+                                                                              net.bottom_need_backward[number]) if wanted))}
+        params = {number for layer in there for number in net.param_ids[layer]}
+        learned = [number for number in params if train and net.params_lr[number]]
+        kept, within = zip(*(net.layers[number].bytes_cuda() for number in there)) if there else ((0,), (0,))
+        given_up = net.low_memory and not train
+        values = self._most_at_once() if given_up else sum(self._bytes(blob) for blob in data.values())
+        beside = sum(map(self._bytes, net.beside))
+        return Needs(values, sum(self._bytes(blob, True) for blob in diff.values()),
+                     sum(self._bytes(net.learnable_params[number]) for number in params),
+                     sum(self._bytes(net.learnable_params[number], True) for number in learned), beside + sum(kept) + max(within))
 
     def _most_at_once(self):
         """Return the most bytes of values that live at a time, when blobs are given up after their last reader."""
@@ -196,14 +253,18 @@ class Plan:
             size -= sum(self._bytes(blob) for blob in given_up[number])
         return most
 
-    def _bytes(self, blob):
+    def _bytes(self, blob, diff=False):
+        if self.net.card is not None:
+            memory = blob.memory(diff)
+            held = memory.part.span.nbytes if memory.part is not None and memory.card is self.net.card else 0
+            return max(held, rounded(max(blob.count, 1) * blob.dtype.itemsize))
         if blob.name not in self.blocks:
             return blob.count * blob.dtype.itemsize
         images, channels, height, width = blob.shape
         return images * -(-channels // BLOCK) * BLOCK * (height + 2 * BORDER) * (width + 2 * BORDER) * 4
 
     def rows(self):
-        """Return one row for each step: (number, layers, types, kernel and why, tops, layout, MACs, bytes of the tops)."""
+        """Return one row for each step: (number, layers, kernel and why, tops, layout, MACs, bytes of the tops)."""
         net, rows, done = self.net, [], set()
         for number, layer in enumerate(net.layers):
             if number in done:
@@ -217,9 +278,14 @@ class Plan:
             layout = "shared" if layer.shares else "in place" if not new else "NCHW16c" if all(
                 blob.name in self.blocks for blob in new) else "NCHW"
             macs = layer.macs([b.shape for b in bottom], [b.shape for b in net.top_vecs[number]])
-            rows.append((number, [net.layer_names[n] for n in numbers], [net.layers[n].type for n in numbers], layer.kernel(),
-                         [(blob.name, blob.shape) for blob in tops], layout, macs, sum(self._bytes(blob) for blob in new)))
+            shapes, size = [(blob.name, blob.shape) for blob in tops], sum(self._bytes(blob) for blob in new)
+            rows.append((number, [net.layer_names[n] for n in numbers], self._kernel(layer), shapes, layout, macs, size))
         return rows
+
+    def _kernel(self, layer):
+        """Return (name, why) of what computes a layer; in a net on a card with where that is."""
+        name, why = layer.kernel()
+        return name if self.net.card is None else f"{'card' if layer.card else 'host'} {name}", why
 
     def _done_with(self, number):
         fusion, net = self.fusions.get(number), self.net
@@ -230,10 +296,10 @@ class Plan:
         return [fusion.rectify]
 
     def __str__(self):
-        lines = [f"plan of '{self.net.name}' ({caffe_pb2.Phase.Name(self.net.phase)}, {ISA.name}, {parallel.threads()} threads, "
-                 f"math {self.net.math})",
+        where = self.net.card or f"{ISA.name}, {parallel.threads()} threads"
+        lines = [f"plan of '{self.net.name}' ({caffe_pb2.Phase.Name(self.net.phase)}, {where}, math {self.net.math})",
                  f"{'step':>4}  {'layers':28} {'kernel, and why':58} {'layout':8} {'MACs':>8} {'MiB':>7}  tops"]
-        for number, names, _, (kernel, why), tops, layout, macs, size in self.rows():
+        for number, names, (kernel, why), tops, layout, macs, size in self.rows():
             shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in tops)
             lines.append(f"{number:4}  {' + '.join(names):28} {f'{kernel}: {why}' if why else kernel:58} {layout:8} "
                          f"{_short(macs):>8} {size / 2**20:7.1f}  {shapes}")
@@ -243,8 +309,11 @@ class Plan:
     def summary(self):
         """Return the memory in one line."""
         needs = self.memory()
-        words = ("values of blobs", "their gradients", "parameters", "their gradients", "kept by layers (transformed weights)")
-        return "memory: " + ", ".join(f"{word} {size / 2**20:.0f} MiB" for word, size in zip(words, needs) if size) + (
+        where, kept = "memory", "kept by layers (transformed weights)"
+        if self.net.card is not None:
+            where, kept = f"memory on {self.net.card}", "beside them (history, what layers keep, scratch)"
+        words = ("values of blobs", "their gradients", "parameters", "their gradients", kept)
+        return f"{where}: " + ", ".join(f"{word} {size / 2**20:.0f} MiB" for word, size in zip(words, needs) if size) + (
             f"; in all {needs.total / 2**30:.2f} GiB")
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+from layers.core.cuda import sums
 from layers.core.layer import Layer
 
 
@@ -73,3 +74,9 @@ class SpreadLayer(Layer):
             diff[...] = gradient
         else:
             diff += gradient
+
+    def give_operand_gradient_on_card(self, bottom, kind, a, b):
+        """The same for sums over outer and inner positions of what `layers.core.cuda.sums` calls `kind`."""
+        operand, is_bottom = self.operand(bottom), len(bottom) > 1
+        target = (operand.write_on if is_bottom else operand.change_on)(self.card, diff=True)
+        sums.add_up(self.card, kind, a, b, self.sizes, target, adds=not is_bottom)

@@ -19,3 +19,5 @@ class View(Layer):
 
     def backward(self, top, propagate_down, bottom):
         """Do nothing: the gradient is shared."""
+
+    forward_cuda, backward_cuda = forward, backward

@@ -6,10 +6,14 @@ import itertools
 import numpy as np
 import pytest
 
+from layers.core.convolutional import SIZES
 from layers.core.cpu import convolve, parallel, winograd
 from layers.core.layer import Layer
+from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
+from netspec.spec import NetSpec
+from netspec.spec import layers as L
 from tests.layers.windows import window_text
 from tests.support import check_gradient, make_layer, run_layer
 
@@ -283,12 +287,28 @@ def test_fillers_fill_weights_and_bias():
     assert (layer.blobs[1].data == 0.5).all()
 
 
+@pytest.mark.parametrize("rate", [0, 1])
+def test_transformed_weights_are_kept_in_training_where_nothing_learns_them(rate, monkeypatch):
+    n = NetSpec()
+    n.data = L.Input(input_param={"shape": {"dim": [1, 16, 12, 12]}})
+    n.out = L.Convolution(n.data, num_output=16, kernel_size=3, pad=1, weight_filler={"type": "msra"},
+                          param=[{"lr_mult": rate}, {"lr_mult": 0}])
+    n.loss = L.Reduction(n.out, loss_weight=1)
+    net, made = Net(n.to_proto(), caffe_pb2.TRAIN, seed=1), []
+    prepare = winograd.prepare
+    monkeypatch.setattr(winograd, "prepare", lambda *args, **more: made.append(1) or prepare(*args, **more))
+    for _ in range(3):
+        net.forward()
+    assert len(made) == (3 if rate else 1)
+
+
 def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):
     prepared = []
     prepare = winograd.prepare
-    monkeypatch.setattr(winograd, "prepare", lambda *arguments: prepared.append(1) or prepare(*arguments))
+    monkeypatch.setattr(winograd, "prepare", lambda *given, **named: prepared.append(1) or prepare(*given, **named))
     x, w = rng.randn(1, 16, 12, 9).astype("f4"), rng.randn(16, 16, 3, 3)
-    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w])
+    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w],
+                                   phase=caffe_pb2.TEST)
     for height, width in ((9, 12), (20, 7), (12, 9)):
         bottom[0].reshape(1, 16, height, width)
         bottom[0].data[...] = 1
@@ -296,3 +316,25 @@ def test_transformed_weights_serve_images_of_all_sizes(monkeypatch):
         layer.forward(bottom, top)
         assert top[0].data[0, 3, 4, 4] == pytest.approx(w[3].sum(), rel=1e-4, abs=1e-4)
     assert len(prepared) == 1
+
+
+def test_sizes_met_before_are_remembered_and_a_misfit_leaves_no_trace():
+    x, w = rng.randn(1, 16, 12, 9).astype("f4"), rng.randn(16, 16, 3, 3)
+    layer, bottom, top = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [x], params=[w])
+    kernels = layer.kernels
+    for shape, misfit in (((2, 16, 9, 12), False), ((1, 17, 12, 9), True), ((2, 16, 9, 12), False), ((1, 16, 12, 9), False)):
+        bottom[0].reshape(shape)
+        if misfit:
+            with pytest.raises(Error, match="needs weights"):
+                layer.reshape(bottom, top)
+            continue
+        bottom[0].data[...] = np.resize(x, shape)
+        layer.reshape(bottom, top)
+        layer.forward(bottom, top)
+        other, _, expected = run_layer(text(16, (3, 3), (), (1, 1), (), bias=False), [np.resize(x, shape)], params=[w])
+        assert top[0].shape == shape and np.array_equal(top[0].data, expected[0].data)
+    assert layer.kernels is kernels
+    for size in range(SIZES + 1):
+        bottom[0].reshape(1, 16, 20, 20 + size)
+        layer.reshape(bottom, top)
+    assert len(layer._met) == SIZES

@@ -75,7 +75,8 @@ def test_what_is_forced_is_used_and_told_wherever_it_can(monkeypatch):
     text = window_text("Convolution", 32, (3, 3), (1, 1), (1, 1), (1, 1))
 
     def choices():
-        return make_layer(text, [np.zeros((1, 32, 9, 9))])[0].kernels.choice
+        kernels = make_layer(text, [np.zeros((1, 32, 9, 9))])[0].kernels
+        return {phase: kernels.choice[phase] for phase in ("forward", "image", "weight")}
 
     usual = choices()
     assert {choice.name for choice in usual.values()} == {"winograd"}
@@ -85,6 +86,9 @@ def test_what_is_forced_is_used_and_told_wherever_it_can(monkeypatch):
             assert choices() == usual
         assert set(choices().values()) == {("direct", "forced")}
     assert choices() == usual
+    with choose.force("direct"):
+        layer = make_layer(text, [np.zeros((1, 32, 9, 9))])[0]
+    assert layer.kernels.choice["image"] == ("direct", "forced")  # first asked for when nothing is forced any more
     monkeypatch.setenv("DEEPJET_KERNEL", "plain")
     assert set(choices().values()) == {("plain", "forced")}
 

@@ -40,6 +40,8 @@ def test_layer_equals_caffe(path):
     golden = np.load(path)
     net = golden_net(golden)
     layer = net.layer_dict["it"]
+    if layer.card is not None and getattr(layer, "on_card", layer.card) is not None:  # three axes go by the host
+        layer.forward = layer.backward = None  # only its bodies for cards are called
     compared = 0
 
     def each(pattern):

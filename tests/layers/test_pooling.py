@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from layers.core.cpu import parallel
+from layers.core.net import Net
 from layers.pooling import LOWEST
 from netspec import caffe_pb2
 from netspec.errors import Error
@@ -224,3 +226,32 @@ def test_backward_in_test_finds_the_winners_that_forward_did_not_keep(shape, ker
         results.append((top[0].data.copy(), bottom[0].diff.copy()))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other))
+
+
+@pytest.mark.parametrize("how", ["pool: AVE global_pooling: true", "pool: MAX global_pooling: true",
+                                 "pool: MAX kernel_size: 3 stride: 2 pad: 1", "pool: AVE kernel_size: 3 stride: 2 pad: 1"])
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_a_bottom_in_blocks_whose_top_is_wanted_in_nchw(how, phase):
+    def run(looked_at):
+        net = Net(text_format.Parse(f"""
+            layer {{ name: "in" type: "Input" top: "data" top: "label" input_param {{
+              shape {{ dim: 2 dim: 5 dim: 13 dim: 11 }} shape {{ dim: 2 }} }} }}
+            layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{
+              num_output: 37 kernel_size: 1 weight_filler {{ type: "msra" }} }} }}
+            layer {{ name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param {{ {how} }} }}
+            layer {{ name: "score" type: "InnerProduct" bottom: "pool" top: "score" inner_product_param {{
+              num_output: 3 weight_filler {{ type: "xavier" }} }} }}
+            layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }}""",
+                                    caffe_pb2.NetParameter()), phase, seed=1)
+        held = net.blobs["conv"].data if looked_at else None
+        for seed in range(2):
+            net.blobs["data"].data[...] = np.random.default_rng(seed).standard_normal((2, 5, 13, 11))
+            net.clear_param_diffs()
+            net.forward()
+            assert net.blobs["conv"].memory().in_blocks((2, 37, 13, 11)) != looked_at
+            net.backward()
+        del held
+        return net.blobs["pool"].data, net.blobs["conv"].diff, net.params["conv"][0].diff
+
+    for fast, plain in zip(run(False), run(True)):
+        assert np.array_equal(fast, plain) and fast.std() > 0

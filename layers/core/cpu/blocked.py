@@ -15,11 +15,10 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.memory import address, aligned
-from layers.core.cpu.moves import copy, copy16, copy_first, transpose16, zero, zero16
+from layers.core.cpu.isa import BLOCK, PIXEL
+from layers.core.cpu.memory import address, aligned, scratch_at
+from layers.core.cpu.moves import copy, copy16, copy_first, own_part, transpose16, zero, zero16
 
-PIXEL = BLOCK * 4  # bytes of a pixel of a block
 BORDER = 1  # zero pixels around a blocked image: what a 3 x 3 kernel's padding needs
 
 
@@ -73,6 +72,8 @@ class Blocked:
     picture : Picture
     address : int
         Of pixel (0, 0) of the first block.
+    place : Place
+        Both.
     kept : object
         What somebody wrote down about the values; nothing here reads it. None after `reshape`.
     whole : Blocked or None
@@ -101,15 +102,16 @@ class Blocked:
             self._memory = None  # before the new one is taken
             self._memory = aligned((size,), zero=True)
         self.array = self._memory[:size].reshape(images, blocks, high, wide, BLOCK)
-        if not fresh and border:
-            for edge in (slice(None, border), slice(-border, None)):
-                self.array[:, :, edge] = 0
-                self.array[:, :, :, edge] = 0
-        if not fresh and channels % BLOCK:
-            self.array[:, -1, :, :, channels % BLOCK :] = 0
         row, plane = wide * PIXEL, high * wide * PIXEL
         self.picture = Picture(images, channels, height, width, blocks * plane, plane, row, 1, border)
-        self.address = address(self.array) + border * (row + PIXEL)
+        start = address(self._memory)
+        self.address = start + border * (row + PIXEL)
+        self.place = Place(self.address, self.picture)
+        if not fresh and border:
+            parallel.run(zero_edges_cpu, images * blocks * high, start, high, wide, border,
+                         work=images * blocks * (high + wide) * BLOCK)
+        if not fresh and channels % BLOCK:
+            self.array[:, -1, :, :, channels % BLOCK :] = 0
 
     def __reduce__(self):
         """Copies have memory of their own: an address is nobody else's."""
@@ -125,11 +127,13 @@ class Blocked:
         made.array = self.array[:, channel // BLOCK : -(-(channel + channels) // BLOCK)]
         made.picture = self.picture._replace(channels=channels)
         made.address = self.address + channel // BLOCK * self.picture.plane
+        made.place = Place(made.address, made.picture)
+        made._part_of = channel, channels, self.place
         return made
 
-    def holds(self, part):
-        """Whether `part` is one of this, as it lies now."""
-        return part.whole is self and np.shares_memory(part.array, self.array) and part.picture.plane == self.picture.plane
+    def has_part(self, part, channel, channels):
+        """Whether `part` is what `part` would return now."""
+        return part is not None and part.whole is self and part._part_of == (channel, channels, self.place)
 
     @property
     def nbytes(self):
@@ -146,6 +150,13 @@ class Blocked:
         out = np.empty(self.shape, np.float32) if out is None else out
         convert(self.array, self.address, self.picture, address(out), picture(out))
         return out
+
+
+def in_blocks(source, source_picture, border=BORDER):
+    """Return a `Blocked` with the values of images at an address, in whatever layout they are."""
+    made = Blocked(source_picture[:4], border)
+    convert(None, source, source_picture, made.address, made.picture)
+    return made
 
 
 def _copied(values, border):
@@ -170,9 +181,22 @@ def convert(owner, source, source_picture, target, target_picture):
         return
     bands = -(-height // BAND)
     own = BAND * RUN * PIXEL + 2 * BLOCK * PIXEL
-    spare = aligned(parallel.threads() * own, np.uint8)
+    memory, spare = scratch_at(parallel.threads() * own, "convert")
     parallel.run(convert_cpu, images * -(-channels // BLOCK) * bands, source, source_picture, target, target_picture,
-                 address(spare), own, parallel.threads(), work=images * channels * height * width)
+                 spare, own, parallel.threads(), work=images * channels * height * width)
+
+
+@compiled
+def zero_edges_cpu(first, last, start, high, wide, border):
+    """Zero the `border` pixels around pictures, one behind the other from `start` on; rows [first, last), counted over all.
+
+    A picture is high x wide pixels with the border. With a row's right end goes the left one of the next: they lie side by side.
+    """
+    for index in range(first, last):
+        y = index % high
+        begin = index * wide if y < border or y >= high - border else index * wide + wide - border
+        end = (index + 1) * wide + (border if border <= y + 1 < high - border else 0)
+        zero(start + begin * PIXEL, (end - begin) * BLOCK)
 
 
 BAND = 4  # rows of an image that are converted at a time
@@ -185,8 +209,7 @@ def convert_cpu(first, last, source, source_picture, target, target_picture, spa
     height, width = source_picture.height, source_picture.width
     bands = (height + BAND - 1) // BAND
     blocks = (source_picture.channels + BLOCK - 1) // BLOCK
-    count = source_picture.images * blocks * bands
-    mine = spare + (first * threads + count - 1) // count * own  # whose part begins at `first`
+    mine = own_part(spare, own, first, source_picture.images * blocks * bands, threads)
     for index in range(first, last):
         band, block, image = index % bands, index // bands % blocks, index // (bands * blocks)
         y = band * BAND

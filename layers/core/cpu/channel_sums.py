@@ -8,11 +8,12 @@ import numpy as np
 from numba import types
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch
+from layers.core.cpu.blocked import read_patch
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import address, aligned
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.moves import own_part
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, INT64, Emitter, emitted
 
 RUN = 256  # pixels of an NCHW row that are turned into blocks at a time
 
@@ -35,8 +36,7 @@ def bias_gradient_pictures(source, source_picture, bias):
 def sums_cpu(first, last, source, source_picture, sums, spare, own, threads):
     """Sum items [first, last), blocks of the images, into 16 doubles each."""
     blocks = (source_picture.channels + BLOCK - 1) // BLOCK
-    count = source_picture.images * blocks
-    spare += (first * threads + count - 1) // count * own  # whose part begins at `first`
+    spare = own_part(spare, own, first, source_picture.images * blocks, threads)
     patch = spare + 2 * BLOCK * PIXEL
     height, width = source_picture.height, source_picture.width
     for item in range(first, last):
@@ -78,4 +78,4 @@ def _add_pixels(builder, source, count, sums):
         builder.store(value, pointer).align = 8
 
 
-add_pixels = emitted("add_pixels", [types.void] + [types.intp] * 3, _add_pixels)  # (pixels, how many > 0, 16 doubles)
+add_pixels = emitted("add_pixels", [types.void] + [ADDRESS] * 3, _add_pixels)  # (pixels, how many > 0, 16 doubles)

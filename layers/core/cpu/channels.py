@@ -7,11 +7,10 @@ of one block of the source and the lower ones of the next, both loaded at a shif
 from numba import types
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.moves import ADDRESS, copy
-from layers.core.cpu.vector_ir import Emitter, emitted
+from layers.core.cpu.isa import BLOCK, PIXEL
+from layers.core.cpu.moves import copy
+from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
 
 def copy_channels(source, source_picture, first_channel, target, target_picture, at_channel, count):

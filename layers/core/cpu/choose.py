@@ -28,10 +28,12 @@ from layers.core.cpu import (
     direct_blocked,
     direct_image_gradient,
     direct_weight_gradient,
+    parallel,
     winograd,
 )
-from layers.core.cpu.blocked import Blocked, Place, convert, place
+from layers.core.cpu.blocked import convert, in_blocks, place
 from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.memory import shared
 from netspec.errors import UnknownName, nearest
 
 LEAST = 16  # channels and outputs below which Winograd's transforms cost more than they save
@@ -50,16 +52,13 @@ class Choice(NamedTuple):
 # What each kernel can compute: of a window, a phase and whether the arrays are float32.
 CAN = {
     "winograd": lambda window, phase, single: (
-        single and window.simple and window.unit_stride and set(window.dilation) == {1} and _whole_blocks(window)
+        single and window.simple and window.unit_stride and set(window.dilation) == {1} and window.whole_blocks
         and (window.kernel == (3, 3) or window.kernel == (7, 7) and phase != "weight")),
-    "depthwise": lambda window, phase, single: (
-        window.group == window.channels == window.outputs and depthwise.fits(window)),
-    "blocked": lambda window, phase, single: (
-        single and _two_axes(window) and (
-            direct_image_gradient.fits(window) if phase == "image" else direct_weight_gradient.fits(window) if phase == "weight"
-            else few(window) or direct_blocked.fits(window, True))),
-    "depthwise blocked": lambda window, phase, single: (
-        single and phase == "forward" and _two_axes(window) and depthwise_blocked.fits(window)),
+    "depthwise": lambda window, phase, single: window.depthwise and depthwise.fits(window),
+    "blocked": lambda window, phase, single: single and (
+        direct_image_gradient.fits(window) if phase == "image" else direct_weight_gradient.fits(window) if phase == "weight"
+        else few(window) or direct_blocked.fits(window, True)),
+    "depthwise blocked": lambda window, phase, single: single and phase == "forward" and depthwise_blocked.fits(window),
     "gemm": lambda window, phase, single: single and window.simple and window.pointwise,
     "direct": lambda window, phase, single: single and window.simple,
     "plain": lambda window, phase, single: True,
@@ -107,14 +106,17 @@ def choose(window, phase="forward", math="fast", test=True, single=True, blocks=
     blocks : bool
         Whether the plan has the image or the output in blocks of 16 channels.
     """
-    name = forced()
+    return _choose(window, phase, math, test, single, blocks, forced())
+
+
+def _choose(window, phase, math, test, single, blocks, name):
     if name is not None and CAN[name](window, phase, single):
         return Choice(name, "forced")
     if math == "caffe":
         return Choice("plain", "im2col and BLAS, as Caffe")
     if not window.simple:
         return Choice("plain", "more than three spatial axes, or force_nd_im2col")
-    if window.group == window.channels == window.outputs and depthwise.fits(window):
+    if window.depthwise and depthwise.fits(window):
         if blocks and CAN["depthwise blocked"](window, phase, single):
             return Choice("depthwise blocked", "each channel has its own kernel")
         return Choice("depthwise", "each channel has its own kernel")
@@ -143,7 +145,7 @@ def _not_winograd(window, phase, math, test):
     channels, outputs = window.channels // window.group, window.outputs // window.group
     if min(channels, outputs) < LEAST:
         return f"{min(channels, outputs)} channels are few"
-    if not _whole_blocks(window):
+    if not window.whole_blocks:
         return f"groups of {channels} channels and {outputs} outputs, which are no multiples of {BLOCK}"
     if min(window.output) < TILES or phase == "image" and min(window.image) < TILES:
         return "few pixels"
@@ -154,35 +156,41 @@ def _not_winograd(window, phase, math, test):
 
 def few(window):
     """Whether images have so few channels that NCHW serves the blocked kernels better than blocks of 16."""
-    return window.channels < LEAST and _two_axes(window) and direct_blocked.fits(window, False)
+    return window.channels < LEAST and direct_blocked.fits(window, False)
 
 
-def _whole_blocks(window):
-    return window.group == 1 or window.channels // window.group % BLOCK == window.outputs // window.group % BLOCK == 0
+class _Choices(dict):
+    """Phase -> `Choice`, made when first asked for: in TEST most phases never are. Forced is what was so at first."""
 
+    def __init__(self, window, *rest):
+        super().__init__()
+        self._window, self._rest = window, (*rest, forced())
 
-def _two_axes(window):
-    return window.simple and len(window.image) == 2
+    def __missing__(self, phase):
+        choice = self[phase] = _choose(self._window, phase, *self._rest)
+        return choice
 
 
 class Kernels:
     """The kernels of one convolution layer, with its weights as they need them.
 
-    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way.
+    Weights, a `Blob` each time, are transformed again when they have changed since the call before, by whatever way. Where they
+    learn, and change at every step, transformed ones are kept for one call only, all layers' in one place.
     """
 
     def __init__(self, window, math="fast", test=True, single=True, blocks=False, low_memory=False, before=None):
         """`before`: the layer's kernels for another size of image, whose transformed weights serve on.
 
-        With `low_memory` transformed weights are made for each call and given back; 7 x 7 kernels, whose transform is as large
-        as themselves and slow, are not transformed.
+        With `low_memory` transformed weights are made for each call, as in TRAIN; 7 x 7 kernels, whose transform is as large as
+        themselves and slow, are not transformed.
         """
-        self.window, self._keep = window, not low_memory
         test = test and not low_memory
-        self.choice = {phase: choose(window, phase, math, test, single, blocks) for phase in ("forward", "image", "weight")}
+        self.window, self._keep = window, test
+        self.choice = _Choices(window, math, test, single, blocks)
         self.rectifies = self.choice["forward"].name in ("winograd", "blocked", "depthwise blocked", "gemm", "direct")
         self.pools = self.choice["forward"].name == "winograd" and window.kernel == (3, 3)
         self._prepared = {} if before is None else before._prepared
+        self._ready = {}  # what the last forward was made of, and itself
 
     def takes_places(self, phase):
         """Whether images may lie in either layout: then the `*_places` methods are to be called."""
@@ -202,9 +210,10 @@ class Kernels:
         """
         name, window = self.choice["forward"].name, window or self.window
         if name == "winograd":
-            prepared = self._prepare("winograd", weight, lambda old: winograd.prepare(weight.peek(), False, old, window.group))
-            winograd.forward_pictures(*source, prepared, window.kernel[0], window.pad, *target, bias, relu, pooled, box,
-                                      window.group)
+            prepared = self._prepare("winograd", weight,
+                                     lambda **memory: winograd.prepare(weight.peek(), False, group=window.group, **memory))
+            self._run(prepared, bias, (window, source, target, relu, pooled, box), lambda: winograd.Forward(
+                *source, window.kernel[0], window.pad, *target, relu, pooled, box, window.group))
             return
         kernel = direct_blocked if name == "blocked" else depthwise_blocked
         planes = name == "blocked" and few(window)
@@ -213,13 +222,26 @@ class Kernels:
             kept = np.empty(source.picture[:4], np.float32)
             convert(None, *source, *place(kept))
             source = place(kept)
-        elif not planes and not source.picture.blocked:
+        elif not (planes or source.picture.blocked or name == "blocked" and direct_blocked.turns_planes(window)):
             # Somebody looked at the image, which the plan had in blocks: the same kernel gives the same bits.
-            kept = Blocked(source.picture[:4])
-            convert(None, *source, kept.address, kept.picture)
-            source = Place(kept.address, kept.picture)
-        prepared = self._prepare(name, weight, lambda old: kernel.prepare(window, weight.peek(), old, not planes))
-        kernel.forward_pictures(window, *source, prepared, *target, bias, relu, box)
+            kept = in_blocks(*source)
+            source = kept.place
+        prepared = self._prepare(name, weight,
+                                 lambda **memory: kernel.prepare(window, weight.peek(), blocked=not planes, **memory))
+        options = (planes,) if kernel is direct_blocked else ()
+        self._run(prepared, bias, (window, source, target, relu, None, box),
+                  lambda: kernel.Forward(window, *source, *target, relu, box, *options))
+
+    def _run(self, prepared, bias, given, make):
+        """Compute forward; what ``make()`` returns is kept and used again while all that it was made of is the same."""
+        given = (*given, bias is None, parallel.threads())
+        # Out of the dict while it runs: no two run it at once.
+        before, forward = self._ready.pop("forward", (None, None))
+        if before != given:
+            forward = make()
+        forward.run(prepared, bias)
+        if self._keep:
+            self._ready["forward"] = given, forward
 
     def image_gradient_places(self, error, weight, image):
         """Write the gradient for the image to the Place `image`."""
@@ -228,10 +250,11 @@ class Kernels:
             prepared = weight.peek()
             if direct_image_gradient.turns(window):
                 prepared = self._prepare("blocked turned", weight,
-                                         lambda old: direct_image_gradient.prepare_turned(window, weight.peek(), old))
+                                         lambda **memory: direct_image_gradient.prepare_turned(window, weight.peek(), **memory))
             direct_image_gradient.image_gradient_pictures(window, *error, prepared, *image)
             return
-        prepared = self._prepare("turned", weight, lambda old: winograd.prepare(weight.peek(), True, old, window.group))
+        prepared = self._prepare("turned", weight,
+                                 lambda **memory: winograd.prepare(weight.peek(), True, group=window.group, **memory))
         pad = tuple(k - 1 - p for k, p in zip(window.kernel, window.pad))
         winograd.forward_pictures(*error, prepared, window.kernel[0], pad, *image, group=window.group)
 
@@ -263,36 +286,37 @@ class Kernels:
         else:
             (depthwise if name == "depthwise" else convolve).backward_image(window, error, weight.peek(), bias, image)
 
-    def weight_gradient(self, image, error, gradient):
-        """Add the gradient of the weights, of arrays, to `gradient`."""
+    def weight_gradient(self, image, error, gradient, accumulate=True):
+        """Add the gradient of the weights, of arrays, to `gradient`, or write it without `accumulate`."""
         name, window = self.choice["weight"].name, self.window
+        if name in ("gemm", "direct"):
+            direct.weight_gradient(window, image, error, gradient, accumulate)
+            return
+        if not accumulate:
+            gradient.fill(0)
         if name in PLACES:
             self.weight_gradient_places(place(image), place(error), gradient)
-        elif name in ("gemm", "direct"):
-            direct.weight_gradient(window, image, error, gradient)
         else:
             (depthwise if name == "depthwise" else convolve).backward_weight(window, image, error, gradient)
 
     def _prepare(self, how, weight, prepare):
-        """Return the weights as ``prepare(old)`` makes them, made anew when they have changed."""
+        """Return the weights as ``prepare(out=, make=)`` makes them: if they are kept, when they have changed."""
         if not self._keep:
-            return prepare(None)
+            return prepare(make=shared)
         # Out of the dict while it is made: an interrupt leaves no half-made weights under an old fingerprint.
         known, prepared = self._prepared.pop(how, (None, None))
         today = weight.fingerprint
         if known != today:
-            prepared = prepare(prepared)
+            prepared = prepare(out=prepared)
         self._prepared[how] = today, prepared
         return prepared
 
-    def kept_bytes(self, train):
-        """Return the bytes of the transformed weights that are kept, in TRAIN also for the image's gradient."""
-        window, names = self.window, [self.choice["forward"].name]
-        if not self._keep:
+    def kept_bytes(self):
+        """Return the bytes of the transformed weights that are kept, if only forward runs."""
+        window, name = self.window, self.choice["forward"].name
+        if not self._keep or name not in PLACES:
             return 0
-        image = self.choice["image"].name
-        if train and (image == "winograd" or image == "blocked" and direct_image_gradient.turns(window)):
-            names.append(image)
         weights = window.outputs * window.channels // window.group * window.taps * 4
-        points = (winograd.tile_size(window.kernel[0]) + window.kernel[0] - 1) ** 2 if "winograd" in names else 0
-        return sum(weights * points // window.taps if name == "winograd" else weights for name in names if name in PLACES)
+        if name == "winograd":
+            return weights * (winograd.tile_size(window.kernel[0]) + window.kernel[0] - 1) ** 2 // window.taps
+        return weights

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from layers.core.cpu import blas, parallel
+from layers.core.cpu import blas, isa, parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cpu.im2col import col2im_cpu, im2col_cpu
 
@@ -54,14 +54,35 @@ class Window:
             missing = 3 - len(self.image)
             self.image3 = (1,) * missing + self.image
             self.rows, self.width = math.prod(self.output[:-1]), (self.output or (1,))[-1]
-            each = [(one,) * missing + values for one, values in
-                    ((1, self.kernel), (1, self.stride), (0, self.pad), (1, self.dilation), (1, self.output))]
-            self.numbers = np.array(each, np.int64).reshape(-1)  # kernel d h w, stride d h w, ..., output d h w
+
+    @functools.cached_property
+    def numbers(self):
+        """Of three axes, those that are missing added in front: kernel d h w, stride d h w, ..., output d h w; int64."""
+        missing = 3 - len(self.image)
+        each = [(one,) * missing + values for one, values in
+                ((1, self.kernel), (1, self.stride), (0, self.pad), (1, self.dilation), (1, self.output))]
+        return np.array(each, np.int64).reshape(-1)
 
     @functools.cached_property
     def pointwise(self):
         """Whether the columns are the image itself: a 1 x 1 kernel that skips nothing."""
         return self.taps == 1 and set(self.stride) <= {1} and set(self.pad) <= {0}
+
+    @functools.cached_property
+    def two_axes(self):
+        """Whether the kernels for pictures can do it: two spatial axes."""
+        return self.simple and len(self.image) == 2
+
+    @functools.cached_property
+    def whole_blocks(self):
+        """Whether groups' channels and outputs begin where blocks of 16 do."""
+        channels, outputs = self.channels // self.group, self.outputs // self.group
+        return self.group == 1 or channels % isa.BLOCK == outputs % isa.BLOCK == 0
+
+    @functools.cached_property
+    def depthwise(self):
+        """Whether every channel has one kernel of its own."""
+        return self.group == self.channels == self.outputs
 
     @functools.cached_property
     def unit_stride(self):

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
+from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.depthwise_ir import RUN, one_tile, run_tile
-from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
+from layers.core.cpu.isa import BLOCK, PIXEL
+from layers.core.cpu.memory import LINE, address, aligned, counters, scratch_at
 from layers.core.cpu.moves import claim, zero
 
 STRIP = 1 << 17  # bytes of a strip of the picture
@@ -55,17 +55,17 @@ class Job(NamedTuple):
 
 def fits(window, blocked=True, target_blocked=True):
     """Return whether `forward_pictures` can do it; layouts do not matter, they are asked for as by `direct_blocked`."""
-    return window.simple and len(window.image) == 2 and window.group == window.channels == window.outputs
+    return window.two_axes and window.depthwise
 
 
-def prepare(window, weight, out=None, blocked=True):
+def prepare(window, weight, out=None, blocked=True, make=aligned):
     """Return weights (C, 1, kh, kw) as [block of 16 channels][tap][16], for any layout.
 
-    `out`: the result of an earlier call, which is overwritten.
+    `out`: the result of an earlier call, which is overwritten; without one ``make(shape)`` gives memory.
     """
     blocks = -(-window.channels // BLOCK)
     if out is None:
-        out = aligned((blocks, window.taps, BLOCK))
+        out = make((blocks, window.taps, BLOCK))
     lanes = np.zeros((blocks * BLOCK, window.taps), np.float32)
     lanes[: window.channels] = weight.reshape(window.channels, window.taps)
     out[...] = lanes.reshape(blocks, BLOCK, window.taps).transpose(0, 2, 1)
@@ -74,20 +74,40 @@ def prepare(window, weight, out=None, blocked=True):
 
 def forward_pictures(window, source, source_picture, weights, target, target_picture, bias=None, relu=False, box=None):
     """Write the convolution of a picture to another; as `direct_blocked.forward_pictures`."""
-    if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
-        return
-    threads = parallel.threads()
-    job, table = _plan(window.channels, window.kernel, window.stride, window.pad, window.dilation, source_picture, target_picture,
-                       box and tuple(box), threads)
-    shift = np.zeros(job.blocks * BLOCK, np.float32)
-    if bias is not None:
-        shift[: window.channels] = bias
-    memory = scratch(threads * job.own, "depthwise")
-    count = counters(1)
-    work = job.images * window.channels * (job.y1 - job.y0) * (job.x1 - job.x0) * window.taps // 4
-    tables = np.empty((threads, 2, window.taps), np.int64)
-    parallel.run(forward_cpu, threads, job, source, source_picture, address(weights), target, target_picture, address(shift),
-                 np.float32(0 if relu else -np.inf), address(table), tables, address(memory), address(count), work=work)
+    Forward(window, source, source_picture, target, target_picture, relu, box).run(weights, bias)
+
+
+class Forward:
+    """`forward_pictures` made ready once and run many times, as long as the pictures stay where they are."""
+
+    def __init__(self, window, source, source_picture, target, target_picture, relu, box):
+        self._weights = self._call = None
+        if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
+            return
+        threads = parallel.threads()
+        job, self._table = _plan(window.channels, window.kernel, window.stride, window.pad, window.dilation, source_picture,
+                                 target_picture, box and tuple(box), threads)
+        self._shift = np.zeros(job.blocks * BLOCK, np.float32)
+        self._shifts = self._shift[: window.channels]
+        self._counter, self._scratch = counters(1), threads * job.own
+        work = job.images * window.channels * (job.y1 - job.y0) * (job.x1 - job.x0) * window.taps // 4
+        self._call = parallel.Call(forward_cpu, threads, [
+            job, source, source_picture, 0, target, target_picture, address(self._shift), np.float32(0 if relu else -np.inf),
+            address(self._table), np.empty((threads, 2, window.taps), np.int64), 0, address(self._counter)], work)
+
+    def run(self, weights, bias):
+        """Compute it with weights from `prepare` and a bias (or None, always or never)."""
+        if self._call is None:
+            return
+        if bias is not None:
+            self._shifts[...] = bias
+        self._counter.fill(0)
+        memory, at = scratch_at(self._scratch, "depthwise")
+        args = self._call.args
+        if weights is not self._weights:
+            self._weights, args[3] = weights, address(weights)
+        args[10] = at
+        self._call.run()
 
 
 @functools.lru_cache(maxsize=512)

@@ -7,9 +7,8 @@ from llvmlite import ir
 from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import INT32, INT64, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, INT32, INT64, Emitter, emitted
 
-ADDRESS = types.intp
 # Vectors of 16 that are summed side by side: enough chains to hide an addition's latency. Pictures are often multiples of 7 wide.
 RUN = {"avx512": 7, "avx2": 4}.get(ISA.name, 2)
 

@@ -50,8 +50,8 @@ def image_gradient(window, error, weight, bias, image):
         _add_patches(window, error, weight, bias, image)
 
 
-def weight_gradient(window, image, error, gradient):
-    """Add the gradient of the weights to `gradient` (M, C / group, *kernel)."""
+def weight_gradient(window, image, error, gradient, accumulate=True):
+    """Add the gradient of the weights to `gradient` (M, C / group, *kernel), or write it there without `accumulate`."""
     images, group = image.shape[0], window.group
     outputs, pixels = window.outputs // group, window.pixels
     image_bytes = window.channels * int(np.prod(window.image)) * 4
@@ -59,20 +59,23 @@ def weight_gradient(window, image, error, gradient):
     few = gradient.size <= FEW
     shares = min(SHARES, -(-images * pixels // 1024)) if few else 1
 
-    def add(first, last, onto, threads=None):
-        """Add the terms of pixels [first, last), counted over all images."""
+    def add(first, last, onto, accumulate, threads=None):
+        """Add, or write, the terms of pixels [first, last), counted over all images."""
         while first < last:
             n, begin = divmod(first, pixels)
             end = min(pixels, begin + last - first)
             product = Product(outputs, window.depth, end, pixels * 4, 0, pixels * 4, kind, window.depth * 4, 1, group,
                               a_group=outputs * pixels * 4, b_group=image_bytes // group,
                               c_group=outputs * window.depth * 4)
-            gemm.run(product, error[n], image[n], onto, accumulate=True, geometry=_geometry(window), k_first=begin,
+            gemm.run(product, error[n], image[n], onto, accumulate=accumulate, geometry=_geometry(window), k_first=begin,
                      threads=threads)
             first += end - begin
+            accumulate = True
 
+    if not accumulate and (shares > 1 or images * pixels == 0):
+        gradient.fill(0)
     if shares <= 1:
-        add(0, images * pixels, gradient)
+        add(0, images * pixels, gradient, accumulate)
         return
     # Each share of the pixels has sums of its own, by one thread: the shares do not depend on the number of threads.
     sums = np.zeros((shares, *gradient.shape), np.float32)
@@ -80,7 +83,7 @@ def weight_gradient(window, image, error, gradient):
 
     def some(first, last):
         for share in range(first, last):
-            add(edges[share], edges[share + 1], sums[share], threads=1)
+            add(edges[share], edges[share + 1], sums[share], True, threads=1)
 
     parallel.run(some, shares, work=images * window.outputs * window.depth * pixels // 32)
     for share in sums:

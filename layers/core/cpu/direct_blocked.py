@@ -7,7 +7,7 @@ skipped along a row, rows are short, or taps reach beyond the picture's border: 
 worked on is copied first, in one of these ways.
 
     SOURCE   nothing is copied
-    PATCH    the strip with its padding, once
+    PATCH    the strip with its padding, once; a strip of NCHW for 1 x 1 kernels is put into blocks so
     PACKED   the 16 channels that each tap of each pixel sees: rows of A may then be any pixels
     PLANES   from NCHW with few channels: planes with their padding, pixels of each phase of the stride side by side
 
@@ -27,17 +27,21 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, read_patch, write_patch
+from layers.core.cpu.blocked import read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
+from layers.core.cpu.memory import LINE, address, aligned, counters, scratch_at
 from layers.core.cpu.moves import claim, copy, copy16, copy_first, get, put, zero, zero16
 from layers.core.cpu.taps_ir import (
     AHEAD,
     HALF,
+    MOST,
     blocks_half,
     blocks_half_few,
     blocks_half_more,
+    blocks_narrow,
+    blocks_narrow_few,
+    blocks_narrow_more,
     blocks_tile,
     blocks_tile_few,
     blocks_tile_more,
@@ -98,7 +102,7 @@ class Job(NamedTuple):
     pad_x: int
     dilation_y: int
     dilation_x: int
-    contiguous: int  # whether all pixels of a strip follow on each other in the source
+    contiguous: int  # whether all pixels of a strip follow on each other, in the source or its copy
     patch_row: int  # bytes of a row of the copy
     patch_plane: int  # of a block (or channel) of the copy
     phase: int  # bytes of a phase of a row of PLANES
@@ -114,30 +118,34 @@ class Job(NamedTuple):
 
 def fits(window, blocked, target_blocked=True):
     """Return whether `forward_pictures` can do it, from a blocked source or NCHW, to a blocked target or NCHW."""
-    if not window.simple or len(window.image) != 2:
-        return False
     channels, outputs = window.channels // window.group, window.outputs // window.group
-    if target_blocked and window.group > 1 and outputs % BLOCK:
+    if not window.two_axes or target_blocked and window.group > 1 and outputs % BLOCK:
         return False
     if blocked:
         return window.group == 1 or channels % BLOCK == 0
     return channels <= BLOCK
 
 
+def turns_planes(window):
+    """Return whether NCHW of any number of channels is read with weights for blocks."""
+    return window.pointwise and window.group == 1
+
+
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(window, weight, out=None, blocked=True):
+def prepare(window, weight, out=None, blocked=True, make=aligned):
     """Return weights (M, C / group, kh, kw) as the kernels read them, for blocked sources or for NCHW.
 
     For each group panels of ISA.columns outputs (the last may have 16), [k][output]. k runs over (block, tap, channel), and
-    for NCHW over (channel, tap). `out`: the result of an earlier call, which is overwritten.
+    for NCHW over (channel, tap). `out`: the result of an earlier call, which is overwritten; without one ``make(shape, slack=)``
+    gives memory.
     """
     group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
     depth = _depth(channels, window.taps, blocked)
     wide = -(-outputs // BLOCK) * BLOCK
     if out is None:
-        out = aligned((group, wide * depth), slack=1 << 12)
+        out = make((group, wide * depth), slack=1 << 12)
     weight = np.ascontiguousarray(weight)
     blocks = -(-wide // BLOCK)
     parallel.run(prepare_cpu, group * blocks, address(weight), outputs, channels, window.taps, int(blocked), depth,
@@ -177,7 +185,8 @@ def prepare_cpu(first, last, weight, outputs, channels, taps, blocked, depth, ta
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-def forward_pictures(window, source, source_picture, weights, target, target_picture, bias=None, relu=False, box=None):
+def forward_pictures(window, source, source_picture, weights, target, target_picture, bias=None, relu=False, box=None,
+                     planes=None):
     """Write the convolution of a picture to another.
 
     Parameters
@@ -188,82 +197,98 @@ def forward_pictures(window, source, source_picture, weights, target, target_pic
         Addresses of pixel (0, 0).
     source_picture, target_picture : layers.core.cpu.blocked.Picture
     weights : ndarray
-        From `prepare`, for the source's layout.
+        From `prepare`.
     bias : ndarray (M,), optional
     relu : bool
         Clamp at 0; NaN stays NaN.
     box : (y0, y1, x0, x1), optional
         The output pixels wanted; nothing else is written. Their bits are the whole picture's.
+    planes : bool, optional
+        Whether `weights` are for NCHW; if not given they are for the source's layout. Weights for blocks may meet a source in
+        NCHW if `turns_planes`.
     """
-    if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
-        return
-    threads = parallel.threads()
-    job, chunks, table = plan(window, source_picture, target_picture, box, threads)
-    group, outputs = job.groups, job.outputs
-    shift = np.zeros((group, job.group_bias // 4), np.float32)
-    filled = np.zeros(-(-window.outputs // BLOCK) * BLOCK, np.float32)
-    if bias is not None:
-        shift[:, :outputs] = bias.reshape(group, outputs)
-        filled[: window.outputs] += bias
-        if relu:
-            np.maximum(filled, 0, out=filled)
-    memory = scratch(threads * job.own, "direct")
-    count = counters(1)
-    target_bytes = target_picture.images * target_picture.image
-    past = int(target_picture.blocked and target_bytes > PAST and target % LINE == 0 and not job.last_lanes)
-    box_pixels = (job.box_y1 - job.box_y0) * (job.box_x1 - job.box_x0)
-    work = job.images * box_pixels * window.outputs * window.depth // 32
-    parallel.run(forward_cpu, threads, job, source, source_picture, address(weights), target, target_picture,
-                 target_picture._replace(channels=outputs), address(shift), address(filled), np.float32(0 if relu else -np.inf),
-                 chunks, address(table), address(memory), address(count), address(_nothing), past, work=work)
+    Forward(window, source, source_picture, target, target_picture, relu, box, planes).run(weights, bias)
+
+
+class Forward:
+    """`forward_pictures` made ready once and run many times, as long as the pictures stay where they are."""
+
+    def __init__(self, window, source, source_picture, target, target_picture, relu, box, planes=None):
+        self._weights = self._call = None
+        if target_picture.images * target_picture.channels * target_picture.height * target_picture.width == 0:
+            return
+        threads, self._relu = parallel.threads(), relu
+        self._job, chunks, table = job, chunks, table = plan(window, source_picture, target_picture, box, threads, planes)
+        self._shift = np.zeros((job.groups, job.group_bias // 4), np.float32)
+        self._filled = np.zeros(-(-window.outputs // BLOCK) * BLOCK, np.float32)
+        self._shifts, self._fills = self._shift[:, : job.outputs], self._filled[: window.outputs]
+        self._counter, self._table = counters(1), table
+        self._scratch = threads * job.own
+        target_bytes = target_picture.images * target_picture.image
+        past = int(target_picture.blocked and target_bytes > PAST and target % LINE == 0 and not job.last_lanes)
+        box_pixels = (job.box_y1 - job.box_y0) * (job.box_x1 - job.box_x0)
+        work = job.images * box_pixels * window.outputs * window.depth // 32
+        self._call = parallel.Call(forward_cpu, threads, [
+            job, source, source_picture, 0, target, target_picture, target_picture._replace(channels=job.outputs),
+            address(self._shift), address(self._filled), np.float32(0 if relu else -np.inf), chunks, address(table), 0,
+            address(self._counter), address(_nothing), past], work)
+
+    def run(self, weights, bias):
+        """Compute it with weights from `prepare` and a bias (or None, always or never)."""
+        if self._call is None:
+            return
+        if bias is not None:
+            self._shifts[...] = bias.reshape(self._shifts.shape)
+            if self._job.fills:
+                np.add(bias, 0, out=self._fills)  # as the sums do it: -0 becomes 0
+                if self._relu:
+                    np.maximum(self._fills, 0, out=self._fills)
+        self._counter.fill(0)
+        memory, at = scratch_at(self._scratch, "direct")
+        args = self._call.args
+        if weights is not self._weights:
+            self._weights, args[3] = weights, address(weights)
+        args[12] = at
+        self._call.run()
 
 
 _nothing = aligned(2 * BLOCK, zero=True)  # a bias of zeros
 
 
-def plan(window, source, target, box, threads):
+def plan(window, source, target, box, threads, planes=None):
     """Return (`Job`, chunks, table) for a window between pictures.
 
     `chunks` (int64) has a row (first entry, entries, values of k in each, k before it, first block, blocks) for each part
     of the sum; `table` the entries' offsets in bytes.
     """
+    planes = not source.blocked if planes is None else planes
     sizes = window.group, window.channels // window.group, window.outputs // window.group
-    return _plan(sizes, window.kernel, window.stride, window.pad, window.dilation, source, target, box and tuple(box), threads)
+    return _plan(sizes, window.kernel, window.stride, window.pad, window.dilation, source, target, box and tuple(box), threads,
+                 planes)
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
+def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads, planes):
     (group, channels, outputs), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = sizes, kernel, stride, pad, dilation
-    taps, blocked = kh * kw, bool(source.blocked)
+    taps, blocked = kh * kw, not planes
     blocks = -(-channels // BLOCK) if blocked else channels
     by0, by1, bx0, bx1 = box or (0, target.height, 0, target.width)
-    y0, y1 = _seeing(by0, by1, kh, sh, ph, dh, source.height)
-    x0, x1 = _seeing(bx0, bx1, kw, sw, pw, dw, source.width)
-    if y0 >= y1 or x0 >= x1:
+    y0, y1 = seeing(by0, by1, kh, sh, ph, dh, source.height)
+    x0, x1 = seeing(bx0, bx1, kw, sw, pw, dw, source.width)
+    if y0 == y1 or x0 == x1:
         y0 = y1 = by0
         x0 = x1 = bx0
     height, width = y1 - y0, x1 - x0
     chunks = _chunks(channels, taps, blocked)
     most = int(chunks[:, 1].max())
     panels = -(-outputs // COLUMNS)
-
-    # Strips.
-    across = max(1, -(-width // (WIDTH if blocked else PLANE_WIDTH)))
-    contiguous = int(blocked and taps == across == 1 and (sh, sw, ph, pw) == (1, 1, 0, 0) and source.row == width * PIXEL)
-    columns = max(1, -(-width // across))
-    pixels = PIXELS if blocked else PLANE_PIXELS
-    rows = max(1, min(height, pixels // columns))
-    wanted = 4 * threads if threads > 1 else 1
-    products = target.images * group * across
-    if products * -(-height // rows) < wanted and not (taps == 1 and panels >= wanted):
-        rows = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
-        if products * -(-height // rows) * panels < threads:
-            rows = max(1, height * products * panels // threads)
-    down = -(-height // rows)
-    rows = -(-height // down) if down else 1
-    strips = products * down
+    wanted = 4 * threads if threads > 1 else 1  # items
+    pictures = target.images * group
+    down, across, rows, columns = _strips(height, width, blocked, taps == 1, pictures, panels, wanted, threads)
+    strips = pictures * down * across
 
     # How the picture is read.
+    contiguous = int(blocked and taps == across == 1 and (sh, sw, ph, pw) == (1, 1, 0, 0) and source.row == width * PIXEL)
     reach_y, reach_x = (kh - 1) * dh, (kw - 1) * dw
     high, wide = (rows - 1) * sh + reach_y + 1, (columns - 1) * sw + reach_x + 1
     inside = (y0 * sh - ph >= -source.border and (y1 - 1) * sh - ph + reach_y < source.height + source.border
@@ -273,11 +298,14 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     if blocked:
         # What an entry of the table costs for the pixels of a strip: those multiplied, also in vain, and those copied.
         each = max(1, panels // shares)
-        costs = {PACKED: (_covering(rows * columns) * each + rows * columns * COPY, PACKED)}
-        if sw == 1 and not inside:
+        all_pixels = _covering(rows * columns) * each + rows * columns * COPY
+        costs = {PACKED: (all_pixels, PACKED)}
+        if taps == sh == sw == 1:
+            costs = {PATCH: (all_pixels, PATCH)}  # the same tiles, copied row by row
+        elif sw == 1 and not inside:
             copied = int(chunks[:, 5].sum()) * high * wide / int(chunks[:, 1].sum())
             costs[PATCH] = rows * _covering(columns) * each + copied * COPY, PATCH
-        elif sw == 1:
+        if sw == 1 and inside and source.blocked:
             runs = [columns - (across > 1), columns]
             if contiguous:
                 runs, rows_of_run = [width * (height - (down - 1) * rows)], 1
@@ -287,7 +315,7 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
             if _reads_inside(source, (y1 - 1) * sh - ph + reach_y, x1 - 1 - pw + reach_x + beyond):
                 costs[SOURCE] = rows_of_run * _covering(rows * columns // rows_of_run) * each, SOURCE
         mode = min(costs.values())[1]
-    contiguous = int(contiguous and mode == SOURCE)
+    contiguous = int(contiguous and mode == SOURCE or mode == PATCH and taps == sh == sw == 1)
 
     # Shares of the panels.
     tiles = -(-rows * columns // ROWS) if mode == PACKED or contiguous else rows * -(-columns // ROWS)
@@ -326,11 +354,37 @@ def _plan(sizes, kernel, stride, pad, dilation, source, target, box, threads):
     return job, chunks, _table(job, chunks, source)
 
 
-def _seeing(first, last, kernel, stride, pad, dilation, size):
-    """Return the part of outputs [first, last) of which some tap may be in [0, size)."""
-    low = -(-(pad - (kernel - 1) * dilation) // stride)
-    high = (size - 1 + pad) // stride + 1
-    return max(first, low), min(last, high)
+def _strips(height, width, blocked, pointwise, pictures, panels, wanted, threads):
+    """Return (strips down, across, rows of one at most, columns) for as many `pictures`, if there may be `wanted` items."""
+    across = max(1, -(-width // (WIDTH if blocked else PLANE_WIDTH)))
+    columns = max(1, -(-width // across))
+    rows = max(1, min(height, (PIXELS if blocked else PLANE_PIXELS) // columns))
+    products = pictures * across
+    if products * -(-height // rows) < wanted and not (pointwise and panels >= wanted):
+        least = min(rows, max(height * products // wanted, -(-LEAST_PIXELS // columns)))
+        rows = _balanced(height, least, min(rows, -(-height * products // (2 * threads))), products, threads)
+        if products * -(-height // rows) * panels < threads:
+            rows = max(1, height * products * panels // threads)
+    down = -(-height // rows)
+    return down, across, -(-height // down) if down else 1, columns
+
+
+def seeing(first, last, kernel, stride, pad, dilation, size):
+    """Return the part [low, high) of outputs [first, last) of which some tap may be in [0, size); low is high if none may."""
+    low = max(first, -(-(pad - (kernel - 1) * dilation) // stride))
+    high = min(last, (size - 1 + pad) // stride + 1)
+    return low, max(low, high)
+
+
+def _balanced(height, least, most, products, threads):
+    """Return how many rows, `least` to `most`, a strip has if threads that take strips in turn are to end together."""
+    def slowest(rows):
+        strips = -(-height // rows)
+        turns = -(-strips * products // threads)
+        short = strips * rows - height if strips * products % threads == 1 else 0  # the last strip, of the first thread
+        return turns * rows - short
+
+    return min(range(least, max(least, most) + 1), key=slowest)
 
 
 def _covering(run):
@@ -394,22 +448,35 @@ def _up(size):
 
 
 @part_of_kernel
-def tile(planes, half, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
-    """The micro-kernel for `height` pixels and a whole or half panel of outputs."""
-    if planes:
-        if HALF and half:
-            planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        elif past:
-            planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
-        else:
-            planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+def tile(planes, half, narrow, past, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels and a whole, half or three quarters of a panel of outputs."""
+    if not planes:
+        tile_of_blocks(half, narrow, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif HALF and half:
+        planes_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    elif past:
+        planes_tile_past(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    else:
+        planes_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+
+
+@part_of_kernel
+def tile_of_blocks(half, narrow, height, entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead):
+    """The micro-kernel for `height` pixels of blocks and a whole, half or (`narrow`) three quarters of a panel."""
+    if HALF and half:
         if height == ROWS:
             blocks_half(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
         elif height == MORE:
             blocks_half_more(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
         else:
             blocks_half_few(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+    elif HALF and narrow:
+        if height == ROWS:
+            blocks_narrow(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+        elif height == MORE:
+            blocks_narrow_more(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
+        else:
+            blocks_narrow_few(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif height == ROWS:
         blocks_tile(entries, length, table, a, b, held, accumulate, c, stride, bias, low, ahead)
     elif height == MORE:
@@ -437,21 +504,15 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
     planes = job.mode == PLANES
     item = claim(counter)
     while item < job.items:
-        share = item % job.shares
-        strip = item // job.shares % (job.down * job.across)
-        group = item // (job.shares * job.down * job.across) % job.groups
-        image = item // (job.shares * job.down * job.across * job.groups)
-        y = job.y0 + strip // job.across * job.rows
-        rows = min(job.rows, job.y1 - y)
-        across = strip % job.across
-        x = job.x0 + (job.x1 - job.x0) * across // job.across
-        columns = job.x0 + (job.x1 - job.x0) * (across + 1) // job.across - x
+        image, group, share, y, x, rows, columns = strip_of(job, item)
         pixels = rows * columns
         run = pixels if job.mode == PACKED or job.contiguous else columns
         tiles = (run + ROWS - 1) // ROWS
-        from_y, from_x = y * job.stride_y - job.pad_y, x * job.stride_x - job.pad_x
-        group_source = source + group * job.blocks * source_picture.plane
-        begin = group_source + image * source_picture.image + from_y * source_picture.row + from_x * PIXEL
+        from_image = source + image * source_picture.image + group * job.blocks * source_picture.plane
+        begin = mine
+        if job.mode == SOURCE:
+            begin = (from_image + (y * job.stride_y - job.pad_y) * source_picture.row
+                     + (x * job.stride_x - job.pad_x) * PIXEL)
         a_row = job.stride_y * (source_picture.row if job.mode == SOURCE else job.patch_row)
         a_pixel = 4 if planes else PIXEL
         panel_first, panel_last = share * job.share, min(job.panels, (share + 1) * job.share)
@@ -465,21 +526,10 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
             entry, entries, length, before = chunks[chunk, 0], chunks[chunk, 1], chunks[chunk, 2], chunks[chunk, 3]
             block, blocks = chunks[chunk, 4], chunks[chunk, 5]
             final = chunk + 1 == chunks.shape[0]
-            if job.mode == PATCH:
-                high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
-                wide = columns - 1 + (job.kernel_x - 1) * job.dilation_x + 1
-                for i in range(blocks):
-                    read_patch(source_picture, group_source, image, block + i, from_y, from_x, high, wide,
-                               mine + i * job.patch_plane, job.patch_row, spare)
-            elif job.mode == PACKED:
-                pack_pixels(job, source_picture, group_source + image * source_picture.image, y, x, columns, pixels, entry,
-                            entries, mine)
-            elif planes and chunk == 0:
-                copy_planes(job, source_picture, group_source + image * source_picture.image, from_y, from_x, rows, mine)
-            if job.mode != SOURCE:
-                begin = mine
+            copy_strip(job, source_picture, from_image, y, x, rows, columns, entry, entries, block, blocks, mine, spare)
             for panel in range(panel_first, panel_last):
                 half = HALF and job.outputs - panel * COLUMNS <= BLOCK
+                narrow = HALF and job.outputs - panel * COLUMNS <= MOST
                 there = 1 if half else GROUPS
                 block_columns = BLOCK * there
                 b = weights + group * job.group_weights + panel * job.panel + before * block_columns * 4
@@ -515,7 +565,7 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
                         if not inside:
                             c = spare
                     through = past and final and inside
-                    tile(planes, half, through, height, entries, length, table + entry * 8, a, b, sums, chunk > 0, c,
+                    tile(planes, half, narrow, through, height, entries, length, table + entry * 8, a, b, sums, chunk > 0, c,
                          stride if inside else ROWS * PIXEL, shift, limit, following + index * entries * AHEAD * LINE)
                     if lanes:
                         for m in range(height):
@@ -535,6 +585,35 @@ def forward_cpu(first, last, job, source, source_picture, weights, target, targe
     while item < job.items + job.fills:
         fill(job, item - job.items, target, target_picture, filled, spare, past)
         item = claim(counter)
+
+
+@part_of_kernel
+def strip_of(job, item):
+    """Return (image, group, share, y, x, rows, columns) of an item: its strip's first output pixel and size."""
+    share = item % job.shares
+    strip = item // job.shares % (job.down * job.across)
+    group = item // (job.shares * job.down * job.across) % job.groups
+    image = item // (job.shares * job.down * job.across * job.groups)
+    y = job.y0 + strip // job.across * job.rows
+    across = strip % job.across
+    x = job.x0 + (job.x1 - job.x0) * across // job.across
+    return image, group, share, y, x, min(job.rows, job.y1 - y), job.x0 + (job.x1 - job.x0) * (across + 1) // job.across - x
+
+
+@part_of_kernel
+def copy_strip(job, picture, start, y, x, rows, columns, entry, entries, block, blocks, target, spare):
+    """Copy what a part of the sum, of these entries and blocks, reads of a strip; `start` is the group's pixel (0, 0)."""
+    from_y, from_x = y * job.stride_y - job.pad_y, x * job.stride_x - job.pad_x
+    if job.mode == PATCH:
+        high = (rows - 1) * job.stride_y + (job.kernel_y - 1) * job.dilation_y + 1
+        wide = columns + (job.kernel_x - 1) * job.dilation_x
+        for i in range(blocks):
+            read_patch(picture, start, 0, block + i, from_y, from_x, high, wide, target + i * job.patch_plane,
+                       wide * PIXEL if job.contiguous else job.patch_row, spare)
+    elif job.mode == PACKED:
+        pack_pixels(job, picture, start, y, x, columns, rows * columns, entry, entries, target)
+    elif job.mode == PLANES and entry == 0:  # all parts of the sum read the same
+        copy_planes(job, picture, start, from_y, from_x, rows, target)
 
 
 @part_of_kernel

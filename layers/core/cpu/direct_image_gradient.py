@@ -23,25 +23,17 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import PIXEL, Blocked, convert
+from layers.core.cpu.blocked import Blocked, convert, in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.direct_blocked import tile_height, tile_of_blocks
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
-from layers.core.cpu.moves import claim, copy, copy16, copy_first, transpose16, zero, zero16
+from layers.core.cpu.moves import add16, claim, copy, copy16, copy_first, own_part, transpose16, zero, zero16
 from layers.core.cpu.patches import seen
-from layers.core.cpu.sums_ir import add16, ask
-from layers.core.cpu.taps_ir import (
-    AHEAD,
-    HALF,
-    blocks_half,
-    blocks_half_few,
-    blocks_half_more,
-    blocks_tile,
-    blocks_tile_few,
-    blocks_tile_more,
-)
+from layers.core.cpu.sums_ir import ask
+from layers.core.cpu.taps_ir import AHEAD, HALF
 
-ROWS, COLUMNS, GROUPS, MORE, FEW = ISA.rows, ISA.columns, ISA.groups, ISA.few[1], ISA.few[0]
+ROWS, GROUPS = ISA.rows, ISA.groups
 ENTRIES = 16  # blocks of the error in a part of the sum: 256 outputs
 PIXELS = 256  # of the error at a time
 HELD = 1 << 20  # bytes of the products of all taps
@@ -77,9 +69,7 @@ class Job(NamedTuple):
 
 def fits(window):
     """Return whether `image_gradient_pictures` can do it."""
-    channels, outputs = window.channels // window.group, window.outputs // window.group
-    return (window.simple and len(window.image) == 2
-            and (window.group == 1 or channels % BLOCK == 0 and outputs % BLOCK == 0))
+    return window.two_axes and window.whole_blocks
 
 
 def turns(window):
@@ -104,9 +94,8 @@ def image_gradient_pictures(window, error, error_picture, weights, image_error, 
     if math.prod(image_error_picture[:4]) == 0:
         return
     if not error_picture.blocked:
-        kept = Blocked(error_picture[:4], 0)
-        convert(None, error, error_picture, kept.address, kept.picture)
-        error, error_picture = kept.address, kept.picture
+        kept = in_blocks(error, error_picture, 0)
+        error, error_picture = kept.place
     if turns(window):
         direct_blocked.forward_pictures(window.turned, error, error_picture, weights, image_error, image_error_picture)
         return
@@ -114,7 +103,7 @@ def image_gradient_pictures(window, error, error_picture, weights, image_error, 
     target, target_picture = image_error, image_error_picture
     if not target_picture.blocked:
         onto = Blocked(target_picture[:4], 0)
-        target, target_picture = onto.address, onto.picture
+        target, target_picture = onto.place
     threads = parallel.threads()
     job, table = _plan(window.group, window.channels, window.outputs, window.kernel, window.stride, window.pad, window.dilation,
                        error_picture)
@@ -153,16 +142,16 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, error):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_turned(window, weight, out=None):
+def prepare_turned(window, weight, out=None, make=aligned):
     """Return weights (M, C / group, kh, kw) as `direct_blocked.prepare` makes them of the turned, transposed ones.
 
-    `out`: the result of an earlier call, which is overwritten.
+    `out`: the result of an earlier call, which is overwritten; without one ``make(shape, slack=)`` gives memory.
     """
     group, outputs, channels = window.group, window.outputs // window.group, window.channels // window.group
     blocks = -(-channels // BLOCK)
     depth = (outputs + -outputs % 4) * window.taps
     if out is None:
-        out = aligned((group, blocks * BLOCK * depth), slack=1 << 12)
+        out = make((group, blocks * BLOCK * depth), slack=1 << 12)
     own = (BLOCK * window.taps + BLOCK) * 4 + -(-window.taps // BLOCK) * BLOCK * PIXEL + 5 * LINE
     spare = aligned(parallel.threads() * own, np.uint8)
     weight = np.ascontiguousarray(weight)
@@ -175,7 +164,7 @@ def prepare_turned(window, weight, out=None):
 def prepare_turned_cpu(first, last, weight, outputs, channels, taps, depth, target, spare, own, threads, groups):
     """Write blocks [first, last) of 16 channels, counted over groups."""
     blocks = (channels + BLOCK - 1) // BLOCK
-    spare += (first * threads + groups * blocks - 1) // (groups * blocks) * own  # whose part begins at `first`
+    spare = own_part(spare, own, first, groups * blocks, threads)
     row = channels * taps * 4
     for bundle in range(first, last, TOGETHER):
         for m in range(0, outputs, BLOCK):
@@ -220,30 +209,12 @@ def by_tap(source, channels, taps, there, spare):
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-@part_of_kernel
-def products(height, half, entries, length, table, a, b, sums, accumulate, zeros, ahead):
-    """The micro-kernel for `height` pixels of the error and one or two taps."""
-    none = np.float32(-np.inf)
-    if HALF and half:
-        if height == ROWS:
-            blocks_half(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-        elif height == MORE:
-            blocks_half_more(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-        else:
-            blocks_half_few(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    elif height == ROWS:
-        blocks_tile(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    elif height == MORE:
-        blocks_tile_more(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-    else:
-        blocks_tile_few(entries, length, table, a, b, sums, accumulate, sums, ROWS * PIXEL, zeros, none, ahead)
-
-
 @compiled
 def image_gradient_cpu(first, last, job, error, error_picture, weights, image, image_picture, table, memory, counter, nothing):
     """Thread `first`'s part: it claims items until none are left."""
     mine = memory + first * job.own
     packed, sums, spare = mine + job.weights, mine + job.products, mine + job.spare
+    none = np.float32(-np.inf)
     taps = job.kernel_y * job.kernel_x
     panels = (taps + GROUPS - 1) // GROUPS
     whole = job.outputs // BLOCK
@@ -278,11 +249,10 @@ def image_gradient_cpu(first, last, job, error, error_picture, weights, image, i
                     b = packed + panel * entries * length * GROUPS * PIXEL
                     following = b + entries * length * GROUPS * PIXEL
                     for index in range(tiles):
-                        left = pixels - index * ROWS
-                        height = FEW if left <= FEW else MORE if left <= MORE else ROWS
-                        products(height, half, entries, length, table, mine + index * ROWS * PIXEL, b,
-                                 sums + (panel * tiles + index) * TILE, chunk > 0, nothing,
-                                 following + index * entries * AHEAD * LINE)
+                        onto_sums = sums + (panel * tiles + index) * TILE
+                        tile_of_blocks(half, False, tile_height(pixels - index * ROWS, False), entries, length, table,
+                                       mine + index * ROWS * PIXEL, b, onto_sums, chunk > 0, onto_sums, ROWS * PIXEL, nothing,
+                                       none, following + index * entries * AHEAD * LINE)
             for tap in range(taps):
                 add_tap(job, tap, sums + tap // GROUPS * tiles * TILE + tap % GROUPS * ROWS * PIXEL, pixel, pixels, onto,
                         image_picture)

@@ -24,18 +24,17 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, Blocked, convert
+from layers.core.cpu.blocked import in_blocks
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.direct_blocked import copy_planes
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.direct_blocked import copy_planes, seeing
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import LINE, address, counters, scratch
-from layers.core.cpu.moves import claim, get, put, transpose16, zero
+from layers.core.cpu.moves import add16, claim, get, put, transpose16, zero
 from layers.core.cpu.patches import seen
 from layers.core.cpu.sums_ir import (
     CHANNELS,
     HALF_CHANNELS,
     REST,
-    add16,
     ask,
     channels_sums,
     channels_sums_half,
@@ -95,9 +94,7 @@ class Job(NamedTuple):
 
 def fits(window):
     """Return whether `weight_gradient_pictures` can do it."""
-    channels, outputs = window.channels // window.group, window.outputs // window.group
-    return (window.simple and len(window.image) == 2
-            and (window.group == 1 or channels % BLOCK == 0 and outputs % BLOCK == 0))
+    return window.two_axes and window.whole_blocks
 
 
 def weight_gradient_pictures(window, image, image_picture, error, error_picture, gradient):
@@ -115,11 +112,12 @@ def weight_gradient_pictures(window, image, image_picture, error, error_picture,
     """
     if error_picture.images * window.pixels * gradient.size == 0:
         return
-    kept = []
     if not error_picture.blocked:
-        error, error_picture = _in_blocks(error, error_picture, kept)
+        kept_error = in_blocks(error, error_picture, 0)
+        error, error_picture = kept_error.place
     if not image_picture.blocked and (image_picture.channels > BLOCK or window.group > 1):
-        image, image_picture = _in_blocks(image, image_picture, kept)
+        kept_image = in_blocks(image, image_picture, 0)
+        image, image_picture = kept_image.place
     threads = parallel.threads()
     job, table = _plan(window.group, window.channels, window.outputs, window.kernel, window.stride, window.pad, window.dilation,
                        image_picture, error_picture, threads)
@@ -135,14 +133,6 @@ def weight_gradient_pictures(window, image, image_picture, error, error_picture,
                      work=gradient.size * job.shares)
 
 
-def _in_blocks(start, picture, kept):
-    """Return (address, Picture) of a copy in blocks, which `kept` keeps alive."""
-    copy = Blocked(picture[:4], 0)
-    convert(None, start, picture, copy.address, copy.picture)
-    kept.append(copy)
-    return copy.address, copy.picture
-
-
 @functools.lru_cache(maxsize=512)
 def _plan(group, channels, outputs, kernel, stride, pad, dilation, image, error, threads):
     """Return (`Job`, offsets in bytes of (channel, tap) in the copy of planes)."""
@@ -150,8 +140,8 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, image, error,
     channels, outputs, taps = channels // group, outputs // group, kh * kw
     planes = not image.blocked
     reach_y, reach_x = (kh - 1) * dh, (kw - 1) * dw
-    y0, y1 = _seeing(reach_y - ph, -ph, sh, image.height, error.height)
-    x0, x1 = _seeing(reach_x - pw, -pw, sw, image.width, error.width)
+    y0, y1 = seeing(0, error.height, kh, sh, ph, dh, image.height)
+    x0, x1 = seeing(0, error.width, kw, sw, pw, dw, image.width)
     if x0 == x1:
         y1 = y0
     width = max(1, x1 - x0)
@@ -184,12 +174,6 @@ def _plan(group, channels, outputs, kernel, stride, pad, dilation, image, error,
     job = Job(int(planes), group, blocks, channels, outputs, panels, cut, cuts, shares, strips, down, rows, y0, y1, x0, x1, kh,
               kw, sh, sw, ph, pw, dh, dw, patch_row, patch_plane, phase, sums, size, own)
     return job, np.ascontiguousarray(table, np.int64)
-
-
-def _seeing(last_tap, first_tap, stride, size, outputs):
-    """Return the outputs [low, high) of which some tap may be in [0, size), for the shifts of the outermost taps."""
-    low, high = seen(last_tap, stride, size, 0, outputs)[0], seen(first_tap, stride, size, 0, outputs)[1]
-    return low, max(low, high)
 
 
 @compiled

@@ -15,8 +15,7 @@ from numba.core import cgutils
 
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.moves import ADDRESS
-from layers.core.cpu.vector_ir import INT32, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, INT32, Emitter, emitted
 
 LOW, HIGH = -104.0, 89.0  # below and above which exp is 0 and infinite
 PER_LN2 = 1.4426950408889634

@@ -3,9 +3,8 @@
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import address
 from layers.core.cpu.moves import copy16
 

@@ -14,6 +14,7 @@ The right operand may be the columns of images (`patches`): a convolution withou
 Source: K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008).
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,15 +22,16 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled, part_of_kernel
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.memory import LINE, address, counters, scratch
+from layers.core.cpu.memory import LINE, address, scratch
 from layers.core.cpu.microkernel import AHEAD, rows_tile, rows_tile_few, rows_tile_more
-from layers.core.cpu.moves import claim, copy, finished, wait
+from layers.core.cpu.moves import claim, copy, finished, tuple_at, wait
 from layers.core.cpu.packing import APART, COLUMNS, DEPTH, LINES, ROWS, TURNED, pack_left, pack_right
 
 HEIGHT, MORE, FEW = ISA.rows, ISA.few[1], ISA.few[0]
 CHUNK = 384  # columns of the right operand that a thread packs at a time: with DEPTH, 384 KiB
 RIGHT = (DEPTH + APART // 4) * (CHUNK + COLUMNS)  # floats that such a chunk takes at most
 PACKED = 1 << 22  # floats of the left operand packed at a time: 16 MiB
+OWN = (RIGHT + LINES + BLOCK * BLOCK + HEIGHT * (COLUMNS + DEPTH)) * 4  # bytes of a thread's scratch
 TOGETHER = 8  # panels of the left operand in one item of packing
 NO_LIMIT = np.float32(-np.inf)
 
@@ -69,6 +71,10 @@ class Part(NamedTuple):
     chunk: int  # columns of a chunk
     shares: int  # parts into which the panels of rows are cut, where there are few chunks
     once: int  # whether panels of A are packed just before they are used, once
+
+
+product_at, part_at = tuple_at("product_at", Product), tuple_at("part_at", Part)
+PRODUCT = len(Product._fields) * 8  # bytes of a Product where it is written down for `product_at`
 
 
 def gemm(a, b, out, row_bias=None, column_bias=None, accumulate=False, relu=False, threads=None):
@@ -113,20 +119,37 @@ def run(product, a, b, out, row_bias=None, column_bias=None, accumulate=False, r
 
     Only the terms from `k_first` on are summed; `threads` as in `gemm`.
     """
-    rows, columns, depth, images, groups = (product.rows, product.columns, product.depth, product.images,
-                                            product.groups)
-    if rows * columns * depth * images * groups == 0:
+    rows, columns, groups = product.rows, product.columns, product.groups
+    if rows * columns * product.depth * product.images * groups == 0:
         return
     if geometry is None:
         geometry = _NO_GEOMETRY
-    # The micro-kernel reads whole panels of bias, also at the edges.
-    down = np.zeros(groups * rows + HEIGHT, np.float32)
-    across = np.zeros(columns + COLUMNS, np.float32)
-    if row_bias is not None:
-        down[: groups * rows] = row_bias
-    if column_bias is not None:
-        across[:columns] = column_bias
     threads = threads or parallel.threads()
+    parts, size, work = _parts(product, int(accumulate), k_first, threads)
+    # The micro-kernel reads whole panels of bias, also at the edges.
+    down = groups * rows + HEIGHT
+    shift = np.zeros(down + columns + COLUMNS, np.float32)
+    if row_bias is not None:
+        shift[: groups * rows] = row_bias
+    if column_bias is not None:
+        shift[down : down + columns] = column_bias
+    packed = scratch(size, "left")
+    mine = scratch(2 * LINE + threads * OWN, "right")
+    a, b, out = address(a), address(b), address(out)
+    for numbers, last in parts:
+        mine[: 2 * LINE] = 0  # counters of items: claimed, and packed
+        parallel.run(gemm_cpu, threads, numbers, a, b, out, shift, 0.0 if relu and last else -np.inf, packed, mine, geometry,
+                     work=work)
+
+
+@functools.lru_cache(maxsize=512)
+def _parts(product, accumulate, k_first, threads):
+    """Return what calls of one shape have in common.
+
+    The parts, as (int64 numbers of the product and the `Part`, whether the part has the last k); the bytes for A; the work.
+    """
+    rows, columns, depth, groups = product.rows, product.columns, product.depth, product.groups
+    products = product.images * groups
     once = columns <= CHUNK and not product.a_turned
     # As many rows and k of A as may be packed at a time; at least a panel by DEPTH.
     most_depth = max(DEPTH, min(depth, PACKED // (groups * min(rows, 4096)) // DEPTH * DEPTH))
@@ -134,20 +157,14 @@ def run(product, a, b, out, row_bias=None, column_bias=None, accumulate=False, r
     if once:
         most_depth, most_rows = depth, rows
     size = 0 if once else groups * (min(rows, most_rows) + HEIGHT) * (min(depth, most_depth) + BLOCK) * 4
-    packed = scratch(size, "left")
-    own = (RIGHT + LINES + BLOCK * BLOCK + HEIGHT * (COLUMNS + DEPTH)) * 4
-    mine = scratch(threads * own, "right")
-    chunk, shares = _cut(rows, columns, images * groups, threads, once)
-    work = rows * columns * (depth - k_first) * images * groups
+    chunk, shares = _cut(rows, columns, products, threads, once)
+    parts = []
     for row in range(0, rows, most_rows):
         for k in range(k_first, depth, most_depth):
             part = Part(row, min(rows, row + most_rows), k, min(depth, k + most_depth), int(accumulate or k > k_first), chunk,
                         shares, int(once))
-            low = np.float32(0) if relu and part.k_last == depth else NO_LIMIT
-            count = counters()
-            parallel.run(gemm_cpu, threads, product, part, address(a), address(b), address(out), address(down),
-                         address(across), low, address(packed), address(mine), own, address(count), geometry,
-                         work=work // 32)
+            parts.append((np.array([*product, *part], np.int64), part.k_last == depth))
+    return parts, size, rows * columns * (depth - k_first) * products // 32
 
 
 _NO_GEOMETRY = np.ones(18, np.int64)
@@ -168,7 +185,12 @@ def _stored(matrix):
 def _cut(rows, columns, products, threads, once):
     """Return (columns of a chunk, shares of the rows): enough items for the threads, the chunks as wide as they may be."""
     if once:
+        # Each share packs all of B, each chunk all of A: what is smaller is packed more than once.
         wanted = max(-(-threads // products), min(4 * threads // products, rows // 256))
+        if products * wanted > threads:
+            wanted = -(-wanted // threads) * threads
+        if rows < columns:
+            return -(-columns // (wanted * COLUMNS)) * COLUMNS, 1
         return -(-columns // COLUMNS) * COLUMNS, max(1, min(wanted, -(-rows // HEIGHT)))
     chunks = -(-columns // CHUNK)
     if chunks * products < 4 * threads:
@@ -197,14 +219,18 @@ def tile(height, blocks, last, a, b, c, stride, accumulate, row_bias, column_bia
 
 
 @compiled
-def gemm_cpu(first, last, product, part, a, b, c, row_bias, column_bias, low, packed, mine, own, counter, geometry):
-    """Thread `first`'s part: it claims items of packing A, and then chunks of C, until none are left."""
+def gemm_cpu(first, last, numbers, a, b, c, shift, low, packed, mine, geometry):
+    """Thread `first`'s part: it claims items of packing A, and then chunks of C, until none are left; arguments as in `run`."""
+    product, part = product_at(numbers.ctypes.data), part_at(numbers.ctypes.data + PRODUCT)
+    row_bias = shift.ctypes.data
+    column_bias = row_bias + (product.groups * product.rows + HEIGHT) * 4
+    packed, counter, low = packed.ctypes.data, mine.ctypes.data, np.float32(low)
     rows, depth = part.row_last - part.row_first, part.k_last - part.k_first
     blocks = (depth + BLOCK - 1) // BLOCK
     panels = (rows + HEIGHT - 1) // HEIGHT
     panel_bytes = blocks * BLOCK * HEIGHT * 4
     group_bytes = panels * panel_bytes
-    block = mine + first * own
+    block = counter + 2 * LINE + first * OWN
     lines = block + RIGHT * 4
     spare = lines + (LINES + BLOCK * BLOCK) * 4
     panel_block = spare + HEIGHT * COLUMNS * 4
@@ -225,12 +251,12 @@ def gemm_cpu(first, last, product, part, a, b, c, row_bias, column_bias, low, pa
                 pack_left(a + group * product.a_group + panel * HEIGHT * a_row_step + part.k_first * a_k_step,
                           product.a_row, product.a_turned, height, min(height, rows - panel * HEIGHT), left, k,
                           min(k + step, depth), packed + group * group_bytes + panel * panel_bytes + k * height * 4, spare)
-        finished(counter + 64)
+        finished(counter + LINE)
         item = claim(counter)
 
     chunks = (product.columns + part.chunk - 1) // part.chunk
     while item < items + product.images * product.groups * chunks * part.shares:
-        wait(counter + 64, items)
+        wait(counter + LINE, items)
         at = item - items
         share = at % part.shares
         column = at // part.shares % chunks * part.chunk

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from numba.core.registry import cpu_target
 
 BLOCK = 16  # channels in a block of the blocked layout, on every machine
+PIXEL = BLOCK * 4  # bytes of a pixel of a block
 
 # Processors for which numba may be given a name and no features; see `named`.
 AVX512 = {"skylake-avx512", "cascadelake", "cooperlake", "icelake-client", "icelake-server", "tigerlake",

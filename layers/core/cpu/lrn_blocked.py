@@ -17,12 +17,11 @@ from numba.core import cgutils
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
-from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import ADDRESS, get, put, zero, zero16
-from layers.core.cpu.vector_ir import Emitter, emitted
+from layers.core.cpu.isa import BLOCK, PIXEL
+from layers.core.cpu.memory import address, scratch
+from layers.core.cpu.moves import add16, get, own_part, put, zero, zero16
+from layers.core.cpu.vector_ir import ADDRESS, Emitter, emitted
 
-PIXEL = BLOCK * 4  # bytes
 RUN = 32  # pixels at a time: for 192 channels their squares are 28 KiB, what a first-level cache holds
 USUAL = 5  # local_size that most nets have: its sum is written out
 
@@ -47,9 +46,9 @@ def _run(kernel, cost, half, picture, *arguments):
     threads, margin = parallel.threads(), -(-half // BLOCK) * BLOCK
     line = (blocks * BLOCK + 2 * margin) * 4
     own = 3 * RUN * line  # squares, scales and ratios
-    spare = scratch(threads * own + LINE, "lrn")
-    parallel.run(kernel, picture.images * picture.height, half, *arguments, margin * 4, line, -(-address(spare) // LINE) * LINE,
-                 own, threads, work=cost * picture.images * blocks * BLOCK * picture.height * picture.width)
+    spare = scratch(threads * own, "lrn")
+    parallel.run(kernel, picture.images * picture.height, half, *arguments, margin * 4, line, address(spare), own,
+                 threads, work=cost * picture.images * blocks * BLOCK * picture.height * picture.width)
 
 
 def _square16(builder, target, source):
@@ -66,12 +65,6 @@ def _sum_usual16(builder, target, source):
         for neighbour in range(-(USUAL // 2), USUAL // 2 + 1):
             total = builder.fadd(total, e.load(e.pointer(source), part + neighbour))
         e.store(total, e.pointer(target), part)
-
-
-def _add16(builder, target, source):
-    e = Emitter(builder)
-    for part in range(0, BLOCK, e.width):
-        e.store(builder.fadd(e.load(e.pointer(target), part), e.load(e.pointer(source), part)), e.pointer(target), part)
 
 
 def _scale16(builder, target, alpha, k):
@@ -109,7 +102,6 @@ def _less16(builder, target, factor, source, total):
 
 square16 = emitted("square16", [types.void, ADDRESS, ADDRESS], _square16)  # target = source^2
 sum_usual16 = emitted("sum_usual16", [types.void, ADDRESS, ADDRESS], _sum_usual16)  # of the 5 channels around each
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # target += source
 scale16 = emitted("scale16", [types.void, ADDRESS, types.float32, types.float32], _scale16)  # target = k + alpha target
 damp16 = emitted("damp16", [types.void] + [ADDRESS] * 3, _damp16)  # target = source scale^-3/4
 ratio16 = emitted("ratio16", [types.void] + [ADDRESS] * 4, _ratio16)  # target = error top / scale
@@ -172,8 +164,7 @@ def across_cpu(first, last, half, alpha, beta, k, source, source_picture, target
                line, spare, own, threads):
     """Rows [first, last), counted over the images."""
     height, width, channels = source_picture.height, source_picture.width, source_picture.channels
-    count = source_picture.images * height
-    squares = spare + (first * threads + count - 1) // count * own
+    squares = own_part(spare, own, first, source_picture.images * height, threads)
     scale = squares + RUN * line
     clear_margins(squares, RUN, margin, line)
     for index in range(first, last):
@@ -202,9 +193,8 @@ def across_backward_cpu(first, last, half, alpha, beta, k, source, source_pictur
                         image_error, image_error_picture, margin, line, spare, own, threads):
     """Rows [first, last), counted over the images."""
     height, width, channels = source_picture.height, source_picture.width, source_picture.channels
-    count = source_picture.images * height
     factor = np.float32(2) * alpha * beta
-    squares = spare + (first * threads + count - 1) // count * own
+    squares = own_part(spare, own, first, source_picture.images * height, threads)
     scale = squares + RUN * line
     ratios = scale + RUN * line
     clear_margins(squares, RUN, margin, line)

@@ -23,19 +23,37 @@ def aligned(shape, dtype=np.float32, zero=False, slack=0):
 
 
 def scratch(size, slot=""):
-    """Return uninitialised memory of at least `size` bytes (uint8): the calling thread's own until it asks again.
+    """Return uninitialised memory of at least `size` bytes (uint8), `aligned`: the calling thread's own until it asks again.
 
     Keep the array as long as its address is in use.
     """
-    if size > KEEP:
-        return aligned(size, np.uint8, slack=4096)
+    return scratch_at(size, slot)[0]
+
+
+def scratch_at(size, slot=""):
+    """Return (`scratch`, its address)."""
     kept = getattr(_local, "kept", None)
     if kept is None:
         kept = _local.kept = {}
-    if slot not in kept or kept[slot].size < size:
+    found = kept.get(slot)
+    if found is not None and size <= found[0].size:
+        return found
+    if size <= KEEP:
         kept.pop(slot, None)
-        kept[slot] = aligned(size, np.uint8, slack=4096)
-    return kept[slot]
+    found = aligned(size, np.uint8, slack=4096)
+    found = found, address(found)
+    if size <= KEEP:
+        kept[slot] = found
+    return found
+
+
+def shared(shape, slack=0):
+    """As `aligned`, float32, in scratch memory: an array that lasts until the calling thread asks for another one.
+
+    For weights as a kernel needs them, which are made for one call.
+    """
+    size = math.prod(shape) * 4
+    return scratch(size + slack, "weights")[:size].view(np.float32).reshape(shape)
 
 
 def counters(count=8):

@@ -15,9 +15,8 @@ Source: K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multipl
 from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT64, Emitter, emitted
 
-ADDRESS = types.intp
 UNROLL = 4  # k's in the body of the loop; the last block of k may be any multiple of it
 
 

@@ -16,12 +16,11 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK
+from layers.core.cpu.isa import BLOCK, PIXEL
 from layers.core.cpu.memory import LINE, address, scratch
-from layers.core.cpu.moves import get, put, zero, zero16
+from layers.core.cpu.moves import get, own_part, put, zero, zero16
 from layers.core.cpu.pool_ir import (
     LOWEST,
-    PIXEL,
     add_shares,
     add_winners3,
     add_winners_any,
@@ -29,7 +28,6 @@ from layers.core.cpu.pool_ir import (
     largest2,
     largest3,
     largest_any,
-    rectify16,
     winners2,
     winners3,
     winners_any,
@@ -51,27 +49,14 @@ def average_pictures(numbers, source, source_picture, target, target_picture, bo
     _forward(average_cpu, numbers, source, source_picture, target, target_picture, box)
 
 
-def max_backward_pictures(numbers, source, source_picture, error, error_picture, image_error, image_error_picture,
-                          rectified=False):
-    """Write the gradient of MAX for the bottom, whose values are `source`.
-
-    With `rectified` the bottom was written by a ReLU (slope 0), through which the gradient goes as well: what would be
-    written is multiplied by 1 where the bottom is above 0, by 0 elsewhere, as the ReLU's own backward does.
-    """
-    _backward(max_backward_cpu, numbers, (source, source_picture), error, error_picture, image_error, image_error_picture,
-              (int(rectified),))
+def max_backward_pictures(numbers, source, source_picture, error, error_picture, image_error, image_error_picture):
+    """Write the gradient of MAX for the bottom, whose values are `source`."""
+    _backward(max_backward_cpu, numbers, (source, source_picture), error, error_picture, image_error, image_error_picture)
 
 
 def average_backward_pictures(numbers, error, error_picture, image_error, image_error_picture):
     """Write the gradient of AVE for the bottom."""
-    _backward(average_backward_cpu, numbers, (), error, error_picture, image_error, image_error_picture, ())
-
-
-def rectify_backward_pictures(source, source_picture, image_error, image_error_picture):
-    """Multiply a gradient by 1 where `source`, which a ReLU wrote, is above 0, and by 0 elsewhere."""
-    picture = source_picture
-    rows = picture.images * -(-picture.channels // BLOCK) * picture.height
-    parallel.run(rectify_cpu, rows, source, source_picture, image_error, image_error_picture, work=rows * picture.width * BLOCK)
+    _backward(average_backward_cpu, numbers, (), error, error_picture, image_error, image_error_picture)
 
 
 def _forward(kernel, numbers, source, source_picture, target, target_picture, box):
@@ -83,16 +68,16 @@ def _forward(kernel, numbers, source, source_picture, target, target_picture, bo
     parallel.run(kernel, rows, numbers, source, source_picture, target, target_picture, y0, y1, x0, x1, work=work)
 
 
-def _backward(kernel, numbers, source, error, error_picture, image_error, image_error_picture, options):
+def _backward(kernel, numbers, source, error, error_picture, image_error, image_error_picture):
     picture = image_error_picture
     planes = picture.images * -(-picture.channels // BLOCK)
     if planes * picture.height * picture.width == 0:
         return
     threads = parallel.threads()
     bands = max(1, min(-(-BANDS * threads // planes), picture.height // (2 * int(numbers[0]))))
-    spare = scratch(threads * LINE + LINE, "pool")
-    parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, *options,
-                 -(-address(spare) // LINE) * LINE, threads, work=planes * picture.height * picture.width * BLOCK)
+    spare = scratch(threads * LINE, "pool")
+    parallel.run(kernel, planes * bands, numbers, *source, error, error_picture, image_error, picture, bands, address(spare),
+                 threads, work=planes * picture.height * picture.width * BLOCK)
 
 
 @compiled
@@ -196,32 +181,13 @@ def touching(numbers, low, high, rows):
 
 
 @compiled
-def rectify_rows(data, data_row, error, error_row, rows, columns):
-    """Multiply rows of a gradient by 1 where the data are above 0, and by 0 elsewhere."""
-    for y in range(rows):
-        for x in range(columns):
-            rectify16(error + y * error_row + x * PIXEL, data + y * data_row + x * PIXEL)
-
-
-@compiled
-def rectify_cpu(first, last, source, source_picture, image_error, image_error_picture):
-    """Rows [first, last), counted over images and blocks of channels."""
-    height = source_picture.height
-    for index in range(first, last):
-        plane, y = index // height, index % height
-        rectify_rows(plane_of(source_picture, source, plane) + y * source_picture.row, 0,
-                     plane_of(image_error_picture, image_error, plane) + y * image_error_picture.row, 0, 1,
-                     source_picture.width)
-
-
-@compiled
 def max_backward_cpu(first, last, numbers, source, source_picture, error, error_picture, image_error, image_error_picture,
-                     bands, rectified, spare, threads):
+                     bands, spare, threads):
     """Bands [first, last) of the bottom's rows, counted over images and blocks of channels."""
     height, width, row = source_picture.height, source_picture.width, source_picture.row
     error_row = image_error_picture.row
     count = image_error_picture.images * ((image_error_picture.channels + BLOCK - 1) // BLOCK) * bands
-    places = spare + (first * threads + count - 1) // count * LINE
+    places = own_part(spare, LINE, first, count, threads)
     tiled = numbers[0] == numbers[2] and numbers[1] == numbers[3]  # each pixel is in one window at most
     # Whence on no window reaches; what lies there gets zeros.
     edge = max(0, min(width, (error_picture.width - 1) * numbers[3] - numbers[5] + numbers[1]))
@@ -232,7 +198,7 @@ def max_backward_cpu(first, last, numbers, source, source_picture, error, error_
         below = plane_of(image_error_picture, image_error, plane)
         above = plane_of(error_picture, error, plane)
         begin, end = touching(numbers, low, high, error_picture.height)
-        begun = finished = low  # rows that have been set, and rows that get nothing more
+        begun = low  # rows that have been set
         for y in range(begin, end):
             top, bottom = clipped(y * numbers[2] - numbers[4], numbers[0], height)
             from_row, to_row = max(top, low), min(bottom, high)
@@ -270,14 +236,8 @@ def max_backward_cpu(first, last, numbers, source, source_picture, error, error_
                     add_winners3(onto, one, places, number, error_row, rows, columns)
                 else:
                     add_winners_any(onto, one, places, number, error_row, to_row - from_row, columns)
-            if rectified:
-                done = max(finished, min((y + 1) * numbers[2] - numbers[4], to_row))
-                rectify_rows(data + finished * row, row, below + finished * error_row, error_row, done - finished, width)
-                finished = done
         for y in range(begun, high):
             zero(below + y * error_row, width * BLOCK)
-        if rectified:
-            rectify_rows(data + finished * row, row, below + finished * error_row, error_row, high - finished, width)
 
 
 @compiled

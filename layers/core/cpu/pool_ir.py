@@ -7,11 +7,9 @@ Windows of 2 x 2 and 3 x 3 are written out; others are loops. Places in a window
 from llvmlite import ir
 from numba import types
 
-from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, INT64, Emitter, emitted
 
-ADDRESS = types.intp
-PIXEL = BLOCK * 4  # bytes
 LOWEST = -3.4028234663852886e38  # -FLT_MAX: what Caffe's MAX starts from
 ANY = (None, None)
 
@@ -163,14 +161,6 @@ def _add_shares(builder, target, error, area, row, rows, columns):
         over_window(e, row, rows, columns, [], visit)
 
 
-def _rectify16(builder, target, data):
-    e = Emitter(builder)
-    for part in range(0, BLOCK, e.width):
-        above = builder.fcmp_ordered(">", e.load(e.pointer(data), part), e.constant(0))
-        slope = builder.select(above, e.constant(1), e.constant(0))
-        e.store(builder.fmul(e.load(e.pointer(target), part), slope), e.pointer(target), part)
-
-
 largest2, largest3, largest_any = (largest(f"largest{n or '_any'}", (n, n)) for n in (2, 3, None))
 winners2, winners3, winners_any = (winners(f"winners{n or '_any'}", (n, n)) for n in (2, 3, None))
 write_winners2 = to_winners("write_winners2", False, (2, 2))
@@ -181,5 +171,3 @@ add_winners_any = to_winners("add_winners_any", True)
 average = emitted("average", [types.void, ADDRESS, ADDRESS, ADDRESS, types.float64, ADDRESS, ADDRESS], _average)
 # (target, error, area: float32, row, rows, columns): error / area added to all pixels of the window
 add_shares = emitted("add_shares", [types.void, ADDRESS, ADDRESS, types.float32] + [ADDRESS] * 3, _add_shares)
-# (target, data): target times 1 where data > 0 and 0 elsewhere: ReLU's gradient
-rectify16 = emitted("rectify16", [types.void, ADDRESS, ADDRESS], _rectify16)

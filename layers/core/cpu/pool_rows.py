@@ -10,9 +10,8 @@ from numba import types
 
 from layers.core.cpu.compiled import compiled
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.moves import ADDRESS
 from layers.core.cpu.pool_ir import LOWEST
-from layers.core.cpu.vector_ir import INT32, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, INT32, Emitter, emitted
 
 WIDE, NARROW = ISA.width, 4  # windows in a vector; the narrow one is for rows shorter than the wide one
 

@@ -7,12 +7,10 @@ import numpy as np
 from numba import types
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.isa import BLOCK, ISA
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
 from layers.core.cpu.memory import address
-from layers.core.cpu.moves import ADDRESS
-from layers.core.cpu.vector_ir import FLOAT, INT64, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT64, Emitter, emitted
 
 
 def scale_pictures(source, source_picture, factors, bias, target, target_picture):

@@ -9,9 +9,7 @@ places in planes (NCHW) that a table gives. Neither is packed: both are walked l
 from numba import types
 
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import FLOAT, INT8, INT64, Emitter, emitted
-
-ADDRESS = types.intp
+from layers.core.cpu.vector_ir import ADDRESS, FLOAT, INT8, INT64, Emitter, emitted
 
 
 def sums_tile(name, rows, groups, tabled=False, isa=ISA):
@@ -83,19 +81,11 @@ def sums_tile(name, rows, groups, tabled=False, isa=ISA):
     return emitted(name, [types.void, *[ADDRESS] * (11 if tabled else 10)], emit)
 
 
-def _add16(builder, target, source):
-    emitter = Emitter(builder)
-    onto, added = emitter.pointer(target), emitter.pointer(source)
-    for part in range(0, BLOCK, ISA.width):
-        emitter.store(builder.fadd(emitter.load(onto, part), emitter.load(added, part)), onto, part)
-
-
 def _ask(builder, address):
     emitter = Emitter(builder)
     emitter.prefetch(emitter.pointer(address))
 
 
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source): 16 floats
 ask = emitted("ask", [types.void, ADDRESS], _ask)  # prefetch a cache line that is soon needed
 CHANNELS = 8 if ISA.name == "avx512" else ISA.rows  # of the 16 of a block at a time
 REST = BLOCK % CHANNELS or CHANNELS  # and at last

@@ -7,6 +7,7 @@ instruction where the processor has it, two where not (`llvm.fma` would call a f
 import inspect
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -14,6 +15,7 @@ from layers.core.cpu.isa import BLOCK, ISA
 
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 INT64, INT32, INT8 = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+ADDRESS = types.intp  # of addresses, and of distances and counts beside them, on numba's side
 
 
 class Emitter:

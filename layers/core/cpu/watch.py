@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 
 from layers.core.cpu.compiled import compiled
-from layers.core.cpu.moves import ADDRESS, let_others_run, look
-from layers.core.cpu.vector_ir import INT32, INT64, emitted
+from layers.core.cpu.moves import let_others_run, look
+from layers.core.cpu.vector_ir import ADDRESS, INT32, INT64, emitted
 
 CLOCK = time.CLOCK_MONOTONIC
 LOOKS = 64  # looks, 1-3 microseconds, before the clock is read and the processor offered to others

@@ -28,10 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from layers.core.cpu import parallel
-from layers.core.cpu.blocked import PIXEL, picture, read_patch, write_patch
+from layers.core.cpu.blocked import picture, read_patch, write_patch
 from layers.core.cpu.compiled import compiled, part_of_kernel
-from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.memory import LINE, address, aligned, counters, scratch
+from layers.core.cpu.isa import BLOCK, ISA, PIXEL
+from layers.core.cpu.memory import LINE, address, aligned, counters, scratch, scratch_at
 from layers.core.cpu.microkernel import (
     CHANNELS,
     HEIGHTS,
@@ -42,10 +42,9 @@ from layers.core.cpu.microkernel import (
     points_tile_more,
     points_tile_most,
 )
-from layers.core.cpu.moves import claim, finished, get, put, transpose16, wait, zero16
+from layers.core.cpu.moves import add16, claim, finished, get, own_part, put, transpose16, wait, zero16
 from layers.core.cpu.winograd_ir import (
     PASSES,
-    add16,
     error3,
     gradient3,
     input3,
@@ -107,11 +106,11 @@ def tile_size(kernel):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(weight, turned=False, out=None, group=1):
+def prepare(weight, turned=False, out=None, group=1, make=aligned):
     """Return U of weights (M, C / group, k, k), k 3 or 7: [group][n n][panels of M][C rounded up to 4][ISA.columns].
 
     Panels and C are those of a group. `turned`: for the image's gradient, with M and C exchanged and the kernels rotated.
-    `out`: U of an earlier call, which is overwritten. Transformed in float64.
+    `out`: U of an earlier call, which is overwritten; without one ``make(shape, slack=)`` gives memory. Transformed in float64.
     """
     outputs, inputs, kernel = weight.shape[0] // group, *weight.shape[1:3]
     if turned:
@@ -119,7 +118,7 @@ def prepare(weight, turned=False, out=None, group=1):
     points = (tile_size(kernel) + kernel - 1) ** 2
     panels, rows = -(-outputs // COLUMNS), -(-inputs // 4) * 4
     if out is None:
-        out = aligned((group, points, panels, rows, COLUMNS), slack=1 << 16)
+        out = make((group, points, panels, rows, COLUMNS), slack=1 << 16)
     weight = np.ascontiguousarray(weight)
     spare = aligned(parallel.threads() * 64 * BLOCK)
     parallel.run(prepare_cpu, group * panels * rows, address(weight), outputs, inputs, kernel, int(turned), address(out), rows,
@@ -133,8 +132,7 @@ def prepare_cpu(first, last, weight, outputs, inputs, kernel, turned, u, rows, p
     taps = kernel * kernel
     points = 36 if large is None else 64
     panels = (outputs + COLUMNS - 1) // COLUMNS
-    count = groups * panels * rows
-    spare += (first * threads + count - 1) // count * 64 * PIXEL
+    spare = own_part(spare, 64 * PIXEL, first, groups * panels * rows, threads)
     for index in range(first, last):
         group, panel, k = index // (panels * rows), index // rows % panels, index % rows
         for part in range(GROUPS):
@@ -200,31 +198,52 @@ def forward_pictures(source, source_picture, weights, kernel, pad, target, targe
     group : int
         Where pictures are blocked, a group's channels must be whole blocks.
     """
-    if box is None:
-        box = (0, target_picture.height, 0, target_picture.width)
-    _check_box(box, target_picture, tile_size(kernel))
-    if target_picture.images * target_picture.channels * (box[1] - box[0]) * (box[3] - box[2]) == 0:
-        return
-    threads = parallel.threads()
-    all_outputs = target_picture.channels
-    steps = [0 if part is None else _group_step(part, group) for part in (source_picture, target_picture, pooled and pooled[1])]
-    source_picture, target_picture = _of_group(source_picture, group), _of_group(target_picture, group)
-    pooled = (0, target_picture) if pooled is None else (pooled[0], _of_group(pooled[1], group))
-    tiles = cut(source_picture, target_picture, kernel, pad, threads, box, group, steps)
-    points = (tile_size(kernel) + kernel - 1) ** 2
-    size_v, size_m = (-(-points * step // 4096) * 4096 for step in (tiles.point_v, tiles.point_m))
-    own, copies = _patch_bytes(kernel), threads if tiles.private else 1
-    memory = scratch(copies * (size_v + size_m) + threads * own, "tiles")
-    spare = address(memory) + copies * (size_v + size_m)
-    shift = np.zeros((group, tiles.panels * COLUMNS), np.float32)
-    if bias is not None:
-        shift[:, : target_picture.channels] = bias.reshape(group, -1)
-    low = np.float32(0 if relu else -np.inf)
-    count = counters(STAGES * (threads + 1))
-    work = tiles.count * points * source_picture.channels * all_outputs // 32
-    parallel.run(forward_cpu, threads, tiles, source, source_picture, address(weights), target, target_picture, address(shift),
-                 low, pooled[0], pooled[1], address(memory), size_v, size_v + size_m, spare, own, address(count),
-                 threads, _large(kernel), work=work)
+    Forward(source, source_picture, kernel, pad, target, target_picture, relu, pooled, box, group).run(weights, bias)
+
+
+class Forward:
+    """`forward_pictures` made ready once and run many times, as long as the pictures stay where they are."""
+
+    def __init__(self, source, source_picture, kernel, pad, target, target_picture, relu, pooled, box, group):
+        self._weights = self._call = None
+        if box is None:
+            box = (0, target_picture.height, 0, target_picture.width)
+        _check_box(box, target_picture, tile_size(kernel))
+        if target_picture.images * target_picture.channels * (box[1] - box[0]) * (box[3] - box[2]) == 0:
+            return
+        threads = parallel.threads()
+        all_outputs = target_picture.channels
+        steps = [0 if part is None else _group_step(part, group)
+                 for part in (source_picture, target_picture, pooled and pooled[1])]
+        source_picture, target_picture = _of_group(source_picture, group), _of_group(target_picture, group)
+        pooled = (0, target_picture) if pooled is None else (pooled[0], _of_group(pooled[1], group))
+        tiles = cut(source_picture, target_picture, kernel, pad, threads, box, group, steps)
+        points = (tile_size(kernel) + kernel - 1) ** 2
+        size_v, size_m = (-(-points * step // 4096) * 4096 for step in (tiles.point_v, tiles.point_m))
+        own, copies = _patch_bytes(kernel), threads if tiles.private else 1
+        self._chunks = copies * (size_v + size_m)
+        self._scratch = self._chunks + threads * own
+        self._shift = np.zeros((group, tiles.panels * COLUMNS), np.float32)
+        self._shifts = self._shift[:, : target_picture.channels]
+        self._counters = counters(STAGES * (threads + 1))
+        work = tiles.count * points * source_picture.channels * all_outputs // 32
+        self._call = parallel.Call(forward_cpu, threads, [
+            tiles, source, source_picture, 0, target, target_picture, address(self._shift), np.float32(0 if relu else -np.inf),
+            *pooled, 0, size_v, size_v + size_m, 0, own, address(self._counters), threads, _large(kernel)], work)
+
+    def run(self, weights, bias):
+        """Compute it with weights from `prepare` and a bias (or None, always or never)."""
+        if self._call is None:
+            return
+        if bias is not None:
+            self._shifts[...] = bias.reshape(self._shifts.shape)
+        self._counters.fill(0)
+        memory, at = scratch_at(self._scratch, "tiles")
+        args = self._call.args
+        if weights is not self._weights:
+            self._weights, args[3] = weights, address(weights)
+        args[10], args[13] = at, at + self._chunks
+        self._call.run()
 
 
 def _check_box(box, target, m):

@@ -12,9 +12,8 @@ from numba import types
 
 from layers.core.cpu import cook_toom
 from layers.core.cpu.isa import BLOCK, ISA
-from layers.core.cpu.vector_ir import DOUBLE, FLOAT, Emitter, emitted
+from layers.core.cpu.vector_ir import ADDRESS, DOUBLE, FLOAT, Emitter, emitted
 
-ADDRESS = types.intp
 PASSES = ISA.width == BLOCK  # a vector is a cache line: it can be stored past the caches as one
 
 
@@ -138,14 +137,6 @@ def output_transform(name, matrix, pooled=False):
     return emitted(name, [types.void, *arguments], emit)
 
 
-def _add16(builder, target, source):
-    e = Emitter(builder)
-    for part in range(0, BLOCK, ISA.width):
-        total = builder.fadd(e.load(e.pointer(target), part), e.load(e.pointer(source), part))
-        e.store(total, e.pointer(target), part)
-
-
-add16 = emitted("add16", [types.void, ADDRESS, ADDRESS], _add16)  # (target, source)
 _AT3, _G3, _BT3 = cook_toom.matrices(4, 3)
 _AT7, _G7, _BT7 = cook_toom.matrices(2, 7)
 

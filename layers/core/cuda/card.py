@@ -4,6 +4,7 @@ Everything is queued on one stream, in order, while Python goes on; only what br
 NUMBA_ENABLE_CUDASIM=1 in the environment each card is simulated: kernels run in Python, thread by thread, for tests.
 """
 
+import contextlib
 import functools
 import os
 import threading
@@ -14,8 +15,10 @@ import numpy as np
 from layers.core.cuda import driver
 from layers.core.cuda.arena import Arena
 from layers.core.cuda.kernel import OLDEST, bound
+from layers.core.cuda.recording import NotRecorded
 from netspec.errors import Error, UnknownName
 
+_thread = threading.local()  # `card`: whose context a thread has
 BLOCKS = 32  # of a `run`, per multiprocessor: more only wait
 
 
@@ -38,19 +41,19 @@ def card(number):
 
 
 def find(device):
-    """Return the `Card` that somebody means by None or "cpu" (no card), a number, or "gpu", "gpu:1" and the like."""
+    """Return the `Card` that somebody means by None or "cpu" (no card), a number, "gpu" (the first) or "gpu:1"."""
     if device in (None, "", "cpu"):
         return None
     if isinstance(device, (Card, SimulatedCard)):
         return device
-    name, _, number = str(device).partition(":")
-    if isinstance(device, (int, np.integer)) or name in ("gpu", "cuda") and (not number or number.isdigit()):
-        number = int(device) if isinstance(device, (int, np.integer)) else int(number or 0)
-        if number < 0:
+    name, _, number = str(device).rpartition(":")
+    name, number = ("gpu", "0") if number in ("gpu", "cuda") else (name or "gpu", number)
+    if name in ("gpu", "cuda") and number.removeprefix("-").isdecimal():
+        if int(number) < 0:
             raise Error(f"device {device}: cards are counted from 0")
-        return card(number)
-    if "all" in (name, number) or "," in str(device):
-        raise Error(f"device '{device}': deepjet runs a net on one card so far; name one, 'gpu:0'")
+        return card(int(number))
+    if name in ("gpu", "cuda") and (number == "all" or "," in number):
+        raise Error(f"device '{device}': deepjet runs a net on one card so far; name one, such as 'gpu:0'")
     raise UnknownName(f"device '{device}'; it is 'cpu', 'gpu' or 'gpu:NUMBER'")
 
 
@@ -86,9 +89,18 @@ class Card:
     number, name, capability : int, str, (int, int)
     processors : int
         Multiprocessors.
+    threads : int
+        That a block should have at most, where its number is free.
     arena : Arena
         Where blobs get their memory.
+    recording : layers.core.cuda.recording.Recording or None
+        Where work is written down at the moment.
+    accesses : list or None
+        Where blobs then write down that they were asked for.
     """
+
+    threads = 1024
+    recording = accesses = None
 
     def __init__(self, number):
         driver.call("Init", 0)
@@ -104,7 +116,6 @@ class Card:
                         f"{_dotted(OLDEST)} (Turing) or newer: compute on the CPU")
         self.processors = driver.attribute(self.handle, "MULTIPROCESSOR_COUNT")
         self._context = driver.call("DevicePrimaryCtxRetain", self.handle)
-        self._local = threading.local()
         self.enter()
         self.stream = driver.call("StreamCreate", 1)  # CU_STREAM_NON_BLOCKING
         self.arena = Arena(self)
@@ -115,9 +126,9 @@ class Card:
 
     def enter(self):
         """Make the card the calling thread's, as all its calls need."""
-        if not getattr(self._local, "entered", False):
+        if getattr(_thread, "card", None) is not self:
             driver.call("CtxSetCurrent", self._context)
-            self._local.entered = True
+            _thread.card = self
 
     def memory(self):
         """Return (bytes in all, bytes free)."""
@@ -128,14 +139,15 @@ class Card:
     def take(self, nbytes):
         """Return a new `Span`, not cleared; `Arena` is who asks."""
         self.enter()
+        self._do("memory is taken")
         try:
             return Span(int(driver.call("MemAlloc", nbytes)), nbytes)
         except driver.DriverError as error:
-            raise Error(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more: {error}") from error
+            raise driver.CardError(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more: {error}") from error
 
     def give_back(self, span):
-        """Free a span of `take`."""
-        self.enter()
+        """Free a span of `take`, when what was queued is done."""
+        self.synchronize()
         driver.call("MemFree", span.address)
 
     @staticmethod
@@ -146,11 +158,13 @@ class Card:
     def upload(self, span, array):
         """Copy a contiguous array to the card."""
         self.enter()
+        self._do("values go to the card")
         driver.call("MemcpyHtoDAsync", span.address, array.ctypes.data, array.nbytes, self.stream)
 
     def download(self, array, span):
         """Copy from the card to a contiguous array, and wait for it."""
         self.enter()
+        self._do("values come from the card")
         driver.call("MemcpyDtoHAsync", array.ctypes.data, span.address, array.nbytes, self.stream)
         self.synchronize()
 
@@ -169,6 +183,7 @@ class Card:
         self.enter()
         function = self._functions.get(kernel)
         if function is None:
+            self._do("a kernel is loaded")
             function = self._functions[kernel] = driver.Function(kernel, self.capability)
         function.launch(_triple(grid), _triple(threads or kernel.threads), self.stream,
                         [one.address if isinstance(one, Span) else one for one in arguments])
@@ -181,16 +196,50 @@ class Card:
     def synchronize(self):
         """Wait until all that was queued is done; an error of a kernel comes out here."""
         self.enter()
+        self._do("the host waits")
         driver.call("StreamSynchronize", self.stream)
+
+    # --- see layers.core.cuda.recording -------------------------------------------------------------------------------
+
+    def _do(self, what):
+        """Refuse what cannot be written down, if that is what is going on."""
+        if self.recording is not None:
+            raise NotRecorded(f"{what} in work that is to be recorded")
+
+    def begin_recording(self):
+        """Write down what is queued from now on, instead of doing it."""
+        self.enter()
+        driver.call("StreamBeginCapture", self.stream, driver.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+
+    def end_recording(self):
+        """Return what was written down, for `replay`."""
+        graph = driver.call("StreamEndCapture", self.stream)
+        try:
+            return driver.call("GraphInstantiate", graph, 0)
+        finally:
+            driver.call("GraphDestroy", graph)
+
+    def replay(self, work):
+        """Queue what was written down."""
+        self.enter()
+        driver.call("GraphLaunch", work, self.stream)
+
+    def forget(self, work):
+        """Let go what was written down."""
+        with contextlib.suppress(driver.CardError):
+            self.synchronize()
+            driver.call("GraphExecDestroy", work)
 
 
 class SimulatedCard:
     """Stands for a card in tests; as `Card`, but spans hold arrays of bytes and nothing is ever under way."""
 
     processors = 2
+    threads = 8
     capability = OLDEST
     name = "simulated"
     stream = 0
+    recording = accesses = None
 
     def __init__(self, number):
         self.number = number
@@ -210,8 +259,9 @@ class SimulatedCard:
 
     def take(self, nbytes):
         """Return a new `Span`, full of NaN: nobody may count on zeros."""
+        self._do("memory is taken")
         if nbytes > self.most - self.taken:
-            raise Error(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more")
+            raise driver.CardError(f"card {self.number} ({self.name}) has no {nbytes / 2**30:.2f} GiB more")
         self.taken += nbytes
         return Span(np.full(nbytes, 0xFF, np.uint8), nbytes)
 
@@ -226,19 +276,21 @@ class SimulatedCard:
 
     def upload(self, span, array):
         """Copy a contiguous array to the card."""
+        self._do("values go to the card")
         span.address[: array.nbytes] = array.reshape(-1).view(np.uint8)
 
     def download(self, array, span):
         """Copy from the card to a contiguous array."""
+        self._do("values come from the card")
         array.reshape(-1).view(np.uint8)[...] = span.address[: array.nbytes]
 
     def copy(self, to, span, nbytes):
         """Copy bytes within the card."""
-        to.address[:nbytes] = span.address[:nbytes].copy()
+        self._now_or_then(lambda: np.copyto(to.address[:nbytes], span.address[:nbytes].copy()))
 
     def clear(self, span, nbytes=None):
         """Set the bytes of a span, or the first `nbytes`, to zero."""
-        span.address[:nbytes] = 0
+        self._now_or_then(lambda: span.address[:nbytes].fill(0))
 
     def launch(self, kernel, grid, *arguments, threads=None):
         """Run a kernel, thread by thread."""
@@ -260,8 +312,13 @@ class SimulatedCard:
             elif name.startswith("float"):
                 one = np.dtype(name).type(one)
             given.append(one)
-        with np.errstate(all="ignore"):
-            function[_triple(grid), _triple(threads or kernel.threads), 0, kernel.shared](*given)
+        configured = function[_triple(grid), _triple(threads or kernel.threads), 0, kernel.shared]
+
+        def run():
+            with np.errstate(all="ignore"):
+                configured(*given)
+
+        self._now_or_then(run)
 
     def run(self, kernel, count, *arguments):
         """Run a kernel over `count` elements, in a few small blocks: each thread costs a thread of Python."""
@@ -271,6 +328,33 @@ class SimulatedCard:
 
     def synchronize(self):
         """Nothing is under way."""
+        self._do("the host waits")
+
+    # --- see layers.core.cuda.recording -------------------------------------------------------------------------------
+
+    _do = Card._do
+
+    def _now_or_then(self, work):
+        if self.recording is None:
+            work()
+        else:
+            self._written.append(work)
+
+    def begin_recording(self):
+        """Write down what is queued from now on, instead of doing it."""
+        self._written = []
+
+    def end_recording(self):
+        """Return what was written down, for `replay`."""
+        return self._written
+
+    def replay(self, work):
+        """Do what was written down."""
+        for one in work:
+            one()
+
+    def forget(self, work):
+        """Let go what was written down."""
 
 
 def _dotted(capability):

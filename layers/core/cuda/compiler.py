@@ -12,14 +12,17 @@ import os
 import pathlib
 import re
 import tempfile
+import threading
 import time
 
 from layers.core.cuda.kernel import bound
 from netspec.errors import Error
 
 log = logging.getLogger("deepjet")
+_lock = threading.Lock()
 LAYERS = pathlib.Path(__file__).resolve().parents[2]
-INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers before 580: '.[cuda12]')"
+WHOLE = "\n// whole\n"  # the last line of what is kept: a file that was cut off lacks it
+INSTALL = "in deepjet's folder: pip install -e '.[cuda]' (drivers from 550 to 575: '.[cuda12]')"
 
 
 def ptx_of(kernel, capability):
@@ -29,16 +32,26 @@ def ptx_of(kernel, capability):
     if path is not None:
         with contextlib.suppress(OSError, UnicodeError):
             text = path.read_text()
-    if not text or not text.rstrip().endswith("}"):
+    if not text or not text.endswith(WHOLE):
+        tell(path and path.parent)
         begin = time.perf_counter()
-        text = _compile(kernel, capability)
+        text = _compile(kernel, capability) + WHOLE
         log.debug("compiled %s in %.2f s", kernel.name, time.perf_counter() - begin)
         _keep(path, text)
     return text, re.search(r"\.visible \.entry (\w+)\(", text)[1]
 
 
+@functools.cache
+def tell(folder):
+    """Say, once in a process, that somebody waits for the compiler."""
+    log.warning("compiling kernels for the card (%s) ...",
+                f"once; kept in '{folder}'" if folder else
+                "in every process, since no folder can be written to: NUMBA_CACHE_DIR may name one")
+
+
 def _compile(kernel, capability):
     try:
+        import numba_cuda  # numba's own numba.cuda is older and lacks what we use  # noqa: F401
         from numba import cuda
         from numba.cuda import dispatcher, types
 
@@ -57,22 +70,27 @@ def _compile(kernel, capability):
                              for number, (_, pointer) in zip(numbers, kernel.arguments)))
     instructions = ptx if capability >= (8, 0) else ptx_turing
     function = bound(kernel.function, cuda, instructions, cuda.jit(device=True, forceinline=True), {})
-    ask, dispatcher.get_current_device = dispatcher.get_current_device, Device
-    try:
-        return cuda.compile_ptx(function, signature, cc=capability, device=False, launch_bounds=kernel.threads)[0]
-    finally:
-        dispatcher.get_current_device = ask
+    with _lock:
+        ask, dispatcher.get_current_device = dispatcher.get_current_device, Device
+        try:
+            return cuda.compile_ptx(function, signature, cc=capability, device=False, launch_bounds=kernel.threads)[0]
+        except cuda.cudadrv.error.NvvmSupportError as error:
+            raise Error(f"kernels for NVIDIA cards need NVIDIA's compiler libraries ({error}); {INSTALL}") from error
+        finally:
+            dispatcher.get_current_device = ask
 
 
 @functools.cache
-def version():
-    """Return a hash of what PTX depends on beside its kernel: the layers' sources and the compiler."""
+def version(source=None):
+    """Return a hash of what PTX depends on: the layers' sources, a kernel's own `source` elsewhere, and the compiler."""
     import importlib.metadata
 
     digest = hashlib.sha256()
     for path in sorted(LAYERS.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+    if source is not None:
+        digest.update(source.read_bytes())
+    for package in ("numba", "llvmlite", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             digest.update(f"{package} {importlib.metadata.version(package)}".encode())
     return digest.hexdigest()
@@ -92,7 +110,8 @@ def folder():
 
 def _place(kernel, capability):
     place = folder()
-    name = f"{kernel.name}-sm_{capability[0]}{capability[1]}-{version()[:16]}.ptx"
+    source = pathlib.Path(kernel.function.__code__.co_filename)
+    name = f"{kernel.name}-sm_{capability[0]}{capability[1]}-{version(None if LAYERS in source.parents else source)[:16]}.ptx"
     return place and place / name
 
 
@@ -101,8 +120,13 @@ def _keep(path, text):
         return
     with contextlib.suppress(OSError):
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+            try:
+                file.write(text)
+                file.close()
+                os.replace(file.name, path)
+            except OSError:
+                os.unlink(file.name)
+                raise
         for old in path.parent.glob(path.name.rsplit("-", 1)[0] + "-*.ptx"):
             if old != path:
                 old.unlink()

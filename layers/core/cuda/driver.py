@@ -13,10 +13,14 @@ except ImportError as error:
     driver, _missing = None, error
 
 CTYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int32": ctypes.c_int32, "int64": ctypes.c_int64,
-          "uint8": ctypes.c_uint8, "boolean": ctypes.c_bool}
+          "uint64": ctypes.c_uint64, "uint8": ctypes.c_uint8, "boolean": ctypes.c_bool}
 
 
-class DriverError(Error):
+class CardError(Error):
+    """A card does not do, in the middle of a run, what it should."""
+
+
+class DriverError(CardError):
     """The driver refused; `number` is its code."""
 
     number = None
@@ -53,7 +57,8 @@ class Function:
     def __init__(self, kernel, capability):
         text, entry = compiler.ptx_of(kernel, capability)
         self.kernel = kernel
-        self.module = call("ModuleLoadData", np.frombuffer(text.encode() + b"\0", np.uint8).ctypes.data)
+        image = np.frombuffer(text.encode() + b"\0", np.uint8)  # a name keeps it alive while the driver reads it
+        self.module = call("ModuleLoadData", image.ctypes.data)
         self.handle = call("ModuleGetFunction", self.module, entry.encode())
         if kernel.shared > 48 << 10:
             call("FuncSetAttribute", self.handle, driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

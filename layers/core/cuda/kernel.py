@@ -23,7 +23,8 @@ cuda = ptx = None
 
 OLDEST = (7, 5)  # capability: Turing
 KERNELS = {}  # "module.name" -> Kernel, of all modules that were imported
-TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "byte": "uint8", "bool": "boolean"}
+TYPES = {"float": "float32", "double": "float64", "int": "int32", "long": "int64", "ulong": "uint64", "byte": "uint8",
+         "bool": "boolean"}
 
 
 class Kernel:
@@ -43,7 +44,7 @@ class Kernel:
         The oldest capability of a card that it runs on.
     """
 
-    def __init__(self, function, arguments, threads, shared, since):
+    def __init__(self, function, arguments, threads, shared, since=OLDEST):
         self.function, self.threads, self.shared, self.since = function, threads, shared, since
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.arguments = tuple(_argument(text, self.name) for text in arguments.split(","))

@@ -68,3 +68,55 @@ def test_a_shape_is_whole_numbers():
         with pytest.raises(Error, match="blob 'x': .* is no shape; give whole numbers"):
             blob.reshape(*dims)
     assert blob.shape == (1, 3)
+
+
+def test_a_cleared_gradient_is_zero_for_whoever_looks():
+    blob, other = Blob((2, 3)), Blob((6,))
+    blob.clear_diff()
+    assert not blob.has_diff
+    other.share_diff(blob)
+    for look in (lambda: blob.diff, lambda: blob.peek(diff=True), lambda: blob.nchw(diff=True), lambda: other.diff):
+        blob.diff = 7
+        blob.clear_diff()
+        assert not look().any()
+    held = blob.diff[0]  # whoever holds a view sees the zeros in it
+    held[...] = 7
+    blob.clear_diff()
+    assert held.tolist() == [0, 0, 0]
+    blob.diff = 7
+    blob.clear_diff()
+    blob.reshape(2)  # what the shape does not reach now was cleared, too
+    blob.add_to_diff(lambda diff, accumulate: diff.__iadd__(1))
+    assert other.diff.tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_what_is_added_to_a_cleared_gradient_is_written():
+    blob, calls = Blob((2, 3)), []
+
+    def add(diff, accumulate):
+        calls.append(accumulate)
+        assert diff.shape == (2, 3)
+        diff[...] = 2 + accumulate * diff
+
+    blob.add_to_diff(add)
+    blob.clear_diff()
+    blob.add_to_diff(add)
+    blob.add_to_diff(add)
+    assert calls == [True, False, True] and (blob.diff == 4).all()
+    held = blob.diff
+    blob.clear_diff()
+    blob.add_to_diff(add)
+    assert calls.pop() and (held == 2).all()
+
+
+def test_a_gradient_that_is_interrupted_stays_zero():
+    def add(diff, accumulate):
+        diff[0] = 7
+        raise KeyboardInterrupt
+
+    blob = Blob((2, 3))
+    blob.diff = 1
+    blob.clear_diff()
+    with pytest.raises(KeyboardInterrupt):
+        blob.add_to_diff(add)
+    assert not blob.diff.any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layers.core import border as core_border
-from layers.core.border import Axis, Border
+from layers.core.border import Axis, Border, Borders
 from layers.core.cpu import parallel
 from layers.core.net import Net
 from netspec import caffe_pb2, text
@@ -59,13 +59,23 @@ def test_a_second_image_is_computed_in_its_box_only_and_has_the_same_bits(boxes)
     same(keeps, plain)
 
 
-def test_a_new_size_of_a_class_met_before_takes_its_border_from_a_small_image_of_zeros(boxes):
+def test_a_new_size_takes_its_border_from_a_small_image_of_zeros_of_its_class(boxes, monkeypatch):
     keeps, plain = pair()
+    small, compute = [], Borders._compute
+
+    def computed(self, border):
+        small.append(border.image_size)
+        return compute(self, border)
+
+    monkeypatch.setattr(Borders, "_compute", computed)
     for size, known in (((300, 310), False), ((300, 374), True), ((364, 310), True), ((303, 301), False), ((310, 300), False),
                         ((300, 310), True), ((367, 301), True)):
         (image,) = images(size)
+        small.clear()
         run(keeps, image)
-        assert known == (boxes["conv1_2"] is not None) == (boxes["conv2_2"] is not None)
+        assert boxes["conv1_2"] is not None and boxes["conv2_2"] is not None
+        assert known == (not small)
+        assert all((n - m) % core_border.PERIOD == 0 for zeros in small for n, m in zip(size, zeros))
         run(plain, image)
         assert np.array_equal(keeps.blobs["score"].data, plain.blobs["score"].data), size
     same(keeps, plain)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from layers.core.cpu import choose
 from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
@@ -269,3 +270,36 @@ def test_a_rectified_convolution_is_one_step_that_nobody_can_tell(channels, kern
     net.blobs["data"].data[0, 0, 4, 4] = np.nan
     net.forward()
     assert np.isnan(net.blobs["conv"].data).any()
+
+
+def test_gradients_that_are_written_are_those_that_are_added_to_zeros():
+    """`clear_param_diffs` spares the zeros where nobody looks: the same bits as with somebody who holds all gradients."""
+    source = """
+      layer { name: "in" type: "Input" top: "x" top: "t" input_param { shape { dim: 2 dim: 3 dim: 9 dim: 7 }
+        shape { dim: 2 dim: 5 } } }
+      layer { name: "one" type: "Convolution" bottom: "x" top: "one" param { name: "w" } convolution_param { num_output: 3
+        kernel_size: 3 stride: 2 pad: 4 bias_term: false weight_filler { type: "gaussian" std: 1 } } }
+      layer { name: "two" type: "Convolution" bottom: "one" top: "two" param { name: "w" } convolution_param { num_output: 3
+        kernel_size: 3 bias_term: false weight_filler { type: "gaussian" std: 1 } } }
+      layer { name: "up" type: "Deconvolution" bottom: "two" top: "up" convolution_param { num_output: 4 kernel_size: 2
+        weight_filler { type: "gaussian" std: 1 } } }
+      layer { name: "point" type: "Convolution" bottom: "up" top: "point" convolution_param { num_output: 6 kernel_size: 1
+        weight_filler { type: "gaussian" std: 1 } } }
+      layer { name: "end" type: "InnerProduct" bottom: "point" top: "end" inner_product_param { num_output: 5
+        weight_filler { type: "gaussian" std: 1 } } }
+      layer { name: "loss" type: "EuclideanLoss" bottom: "end" bottom: "t" top: "loss" }"""
+    for kernel in (None, "direct", "gemm", "plain", "blocked"):
+        with choose.force(kernel):
+            nets = [make(source, seed=3) for _ in range(2)]
+        held = [blob.diff for blob in nets[0].learnable_params]
+        for net in nets:
+            net.blobs["x"].data[...] = np.random.default_rng(1).standard_normal(net.blobs["x"].shape)
+            for _ in range(2):  # the second time over what the first left
+                net.clear_param_diffs()
+                net.forward_backward()
+            assert any(net.learnable_params[0].diff.flat)
+            net.forward_backward()
+        for diff, blob in zip(held, nets[1].learnable_params, strict=True):
+            assert np.array_equal(diff, blob.diff)
+        nets[1].clear_param_diffs()
+        assert not any(blob.diff.any() for blob in nets[1].learnable_params)

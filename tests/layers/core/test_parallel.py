@@ -37,6 +37,32 @@ def test_every_element_is_done_once(threads):
     assert out[1] == 2 and out[2] == 4
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_call_is_run_again_with_other_arguments(threads):
+    parallel.set_threads(threads)
+    values, out = np.arange(50001, dtype=np.float64), np.zeros(50001)
+    call = parallel.Call(square_cpu, values.size, [values, out])
+    for times in range(1, 4):
+        call.run()
+        assert (out == times * values**2).all()
+    call.args[0] = values + 1
+    parallel.set_threads(2)
+    call.run()
+    assert (out == 3 * values**2 + (values + 1) ** 2).all()
+
+
+def test_an_error_in_a_call_comes_to_the_caller_each_time():
+    @numba.njit(nogil=True)
+    def fails_cpu(first, last, values):
+        if last > 2:
+            raise ValueError("wrong")
+
+    call = parallel.Call(fails_cpu, 4, [np.zeros(4)], work=1 << 20)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="wrong"):
+            call.run()
+
+
 def test_several_callers_at_once():
     parallel.set_threads(2)
     outs = [np.zeros(50000) for _ in range(6)]

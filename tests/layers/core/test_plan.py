@@ -12,6 +12,8 @@ from layers.core.cpu import choose
 from layers.core.net import Net
 from netspec import caffe_pb2, text
 from netspec.errors import Error, UnknownName
+from netspec.spec import NetSpec
+from netspec.spec import layers as L
 from tests.layers.core.nets import padded_vgg, unplan
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
@@ -206,6 +208,32 @@ class TestLowMemory:
         assert np.array_equal(net.params["conv1_1"][0].diff, other.params["conv1_1"][0].diff)
         assert net.blobs["conv1_2"].data.any()
 
+    def test_training_gives_up_gradients_and_says_so(self):
+        net, other = (make(TRAIN, message=losing(padded_vgg(pad=2)), low_memory=low, keep=["pool1"]) for low in (True, False))
+        held = net.blobs["conv2_1"].diff
+        for _ in range(2):
+            for one in (net, other):
+                one.clear_param_diffs()
+                one.forward_backward()
+        for mine, theirs in zip(net.learnable_params, other.learnable_params, strict=True):
+            assert np.array_equal(mine.diff, theirs.diff)
+        assert np.array_equal(net.blobs["pool1"].diff, other.blobs["pool1"].diff) and other.blobs["pool1"].diff.any()
+        assert np.array_equal(held, other.blobs["conv2_1"].diff)
+        assert np.array_equal(net.blobs["loss"].diff, other.blobs["loss"].diff)
+        with pytest.raises(Error, match="given up.*keep"):
+            net.blobs["conv1_1"].diff  # noqa: B018
+        with pytest.raises(Error, match="given up.*keep"):
+            net.backward("conv1_1", "conv1_1")
+
+    def test_training_takes_less(self):
+        small, large = (make(TRAIN, message=losing(padded_vgg(pad=2)), low_memory=low) for low in (True, False))
+        for net in (small, large):
+            net.forward_backward()
+        taken = [sum(blob.memory(diff=True).nbytes for blob in net.blobs.values()) + sum(blocked.nbytes for blocked in net._spare)
+                 for net in (small, large)]
+        assert taken[0] < 0.7 * taken[1]
+        assert small.plan.memory().diff < 0.7 * large.plan.memory().diff
+
     def test_an_unknown_blob_to_keep_is_refused(self):
         with pytest.raises(UnknownName, match="no blob 'pool_1' to keep.*did you mean 'pool1'"):
             make(low_memory=True, keep=["pool_1"])
@@ -273,7 +301,8 @@ class TestJoinedBlobs:
                 net.blobs["data"].data[...] = np.random.default_rng(2).standard_normal(net.blobs["data"].shape)
                 net.forward()
             whole = one.blobs["join"].memory().blocked
-            assert all(whole.holds(one.blobs[name].memory().blocked) for name in ("one", "three"))
+            assert all(whole.has_part(blob.memory().blocked, blob.within[1], blob.shape[1])
+                       for blob in (one.blobs["one"], one.blobs["three"]))
             assert np.allclose(one.blobs["score"].data, other.blobs["score"].data, rtol=1e-4, atol=1e-5)
         self.same(one, other)
         one.forward()
@@ -397,8 +426,8 @@ def test_an_interrupt_while_weights_are_transformed_leaves_no_half_made_ones(mon
     net.forward()
     kept = net.params["conv1_2"][0].data.copy()
 
-    def interrupted(weight, turned, old, group):
-        old[...] = 7
+    def interrupted(weight, turned, out, group):
+        out[...] = 7
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -422,6 +451,26 @@ def test_a_part_that_is_changed_in_place_later_changes_no_whole():
         net.forward(start="relu1", end="relu1")
     for name in ("one", "join"):
         assert np.allclose(one.blobs[name].data, other.blobs[name].data, rtol=1e-4, atol=1e-3), name
+
+
+def test_sizes_that_come_back_are_joined_in_their_place(monkeypatch):
+    n = NetSpec()
+    n.data = L.Input(input_param={"shape": {"dim": [1, 16, 20, 24]}})
+    for name in ("a", "b"):
+        n[name] = L.Convolution(n.data, num_output=16, kernel_size=3, pad=1, weight_filler={"type": "msra"})
+    n.both = L.Concat(n.a, n.b)
+    n.out = L.Convolution(n.both, num_output=16, kernel_size=1, weight_filler={"type": "msra"})
+    net = Net(n.to_proto(), caffe_pb2.TEST, seed=1)
+    looked = []
+    monkeypatch.setattr(core_net, "free_memory", lambda: looked.append(1))
+    for size, back in (((20, 24), False), ((19, 9), False), ((40, 50), False), ((20, 24), True), ((40, 50), True)):
+        net.blobs["data"].reshape(1, 16, *size)
+        net.blobs["data"].data[...] = np.arange(16 * size[0] * size[1]).reshape(1, 16, *size) % 7
+        looked.clear()
+        net.forward()
+        whole = net.blobs["both"].memory().blocked
+        assert all(whole.has_part(net.blobs[name].memory().blocked, channel, 16) for name, channel in (("a", 0), ("b", 16))), size
+        assert not (back and looked), size  # the memory was found when the size was first met, and kept
 
 
 def test_low_memory_keeps_what_is_written_once():

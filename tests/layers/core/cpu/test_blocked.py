@@ -32,6 +32,24 @@ def test_nothing_beside_the_result_is_written():
     assert (out == 1).all() and (memory[:32] == 7).all() and (memory[-32:] == 7).all()
 
 
+@pytest.mark.parametrize("border", [0, 1, 3])
+def test_memory_used_again_has_zeros_around_and_in_missing_channels(border):
+    largest = (3, 48, 30, 130)
+    blocked = Blocked(largest, border)
+    taken = blocked.nbytes
+    for shape in [*SHAPES, (0, 16, 4, 4), (1, 16, 0, 5), (1, 16, 5, 0), (1, 20, 1, 2), largest]:
+        blocked.array[...] = 7
+        blocked.reshape(shape)
+        height, width = shape[2:]
+        again = blocked.array.copy()
+        inside = again[:, :, border : border + height, border : border + width]
+        if shape[1] % 16:
+            assert not inside[:, -1, ..., shape[1] % 16 :].any()
+        inside[...] = 0
+        assert not again.any(), shape
+    assert blocked.nbytes == taken
+
+
 def test_empty_batch():
     assert Blocked((0, 16, 4, 4)).put(np.zeros((0, 16, 4, 4), np.float32)).get().shape == (0, 16, 4, 4)
 

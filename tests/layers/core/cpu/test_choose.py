@@ -77,7 +77,7 @@ def test_each_kernel_computes_the_same(name):
     error, bias = rng.standard_normal((2, 33, 17, 17)), rng.standard_normal(33)
     image, weight, error, bias = (array.astype(np.float32) for array in (image, weight, error, bias))
     kernels = choose.Kernels(made)
-    kernels.choice = dict.fromkeys(kernels.choice, Choice(name, "forced"))
+    kernels.choice = dict.fromkeys(("forward", "image", "weight"), Choice(name, "forced"))
     out, below, gradient = np.empty_like(error), np.empty_like(image), np.zeros_like(weight)
     kernels.forward(image, blob(weight), bias, out)
     kernels.image_gradient(error, blob(weight), None, below)
@@ -104,14 +104,32 @@ def test_a_change_of_the_weights_in_place_is_seen():
     assert prepared[0] == prepared[1] != prepared[2]
 
 
-@pytest.mark.parametrize("kernel, pad, kept", [(5, 2, 2), (7, 0, 1)])
-def test_turned_weights_are_kept_where_they_are_used(kernel, pad, kept):
+@pytest.mark.parametrize("kernel, pad, test, kept", [(5, 2, True, 1), (5, 2, False, 0), (7, 0, False, 0)])
+def test_turned_weights_are_kept_where_they_are_used_and_stay(kernel, pad, test, kept):
     made, rng = window(16, 32, size=9, kernel=kernel, pad=pad), np.random.default_rng(0)
-    kernels, weight = choose.Kernels(made, test=False, blocks=True), blob(rng.standard_normal((32, 16, kernel, kernel)))
+    kernels, weight = choose.Kernels(made, test=test, blocks=True), blob(rng.standard_normal((32, 16, kernel, kernel)))
     error, image = rng.standard_normal((1, 32, *made.output), dtype=np.float32), np.empty((1, 16, 9, 9), np.float32)
     for factor in (1, 2):
         weight.data[...] *= factor
         kernels.image_gradient(error, weight, None, image)
         exact = plain.image_gradient(error, weight.data, image.shape, pad=(pad, pad))
         assert abs(image - exact).max() <= 1e-5 * abs(exact).max()
-    assert len(kernels._prepared) == kept - 1 and kernels.kept_bytes(True) == kept * weight.count * 4
+    assert len(kernels._prepared) == kept and kernels.kept_bytes() == kept * weight.count * 4
+
+
+def test_in_training_layers_use_one_place_for_their_weights_in_turn():
+    """What is made for one call is in scratch memory, whatever the kernels and sizes, and the values are those that are kept."""
+    rng = np.random.default_rng(0)
+    for made in (window(16, 32, size=9), window(40, 16, size=9, kernel=5, pad=2), window(24, 24, 24, size=9), window(16, 16)):
+        weight = blob(rng.standard_normal((made.outputs, made.channels // made.group, *made.kernel)))
+        image = rng.standard_normal((1, made.channels, *made.image), dtype=np.float32)
+        error = rng.standard_normal((1, made.outputs, *made.output), dtype=np.float32)
+        results = []
+        for test in (True, False):
+            kernels = choose.Kernels(made, test=test, blocks=True)
+            out, below = np.empty_like(error), np.empty_like(image)
+            kernels.forward(image, weight, None, out)
+            kernels.image_gradient(error, weight, None, below)
+            results.append((out, below))
+            assert bool(kernels._prepared) == test
+        assert all(np.array_equal(*pair) for pair in zip(*results))

@@ -1,12 +1,15 @@
 """Depthwise convolutions of blocked pictures equal the plain sums, for any window, layout and box."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from layers.core.cpu import depthwise_blocked, parallel
 from layers.core.cpu.blocked import Blocked
+from tests.layers.core.cpu import windows
 from tests.layers.core.cpu.emulated import again
-from tests.layers.core.cpu.test_direct_blocked import Planes, close, make, nothing_around
+from tests.layers.core.cpu.windows import Planes, a_box_has_the_bits_of_the_whole, close, make, nothing_around
 
 # images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
 CASES = {
@@ -25,13 +28,8 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def run(window, image, weight, source, target, borders=(0, 0), **more):
-    """Return the target picture, of which every pixel was 7 before."""
-    bottom = source(image.shape, borders[0]).put(image)
-    top = target((len(image), window.outputs, *window.output), borders[1])
-    top.put(np.full((len(image), window.outputs, *window.output), 7, np.float32))
-    depthwise_blocked.forward_pictures(window, bottom.address, bottom.picture, depthwise_blocked.prepare(window, weight),
-                                       top.address, top.picture, **more)
-    return top
+    weights = depthwise_blocked.prepare(window, weight)
+    return windows.run(depthwise_blocked, window, image, weights, source, target, borders, **more)
 
 
 @pytest.mark.parametrize("borders", [(0, 0), (1, 1), (4, 2)], ids=str)
@@ -46,18 +44,11 @@ def test_forward(case, borders):
     close(run(window, image, weight, Planes, Blocked, borders, bias=bias).get(), exact)
 
 
+@pytest.mark.parametrize("target", [Blocked, Planes])
 @each_case
-def test_a_box_has_the_bits_of_the_whole(case):
+def test_a_box_has_the_bits_of_the_whole(case, target):
     window, image, weight, bias, _ = make(case)
-    height, width = window.output
-    for target in (Blocked, Planes):
-        whole = run(window, image, weight, Blocked, target, (1, 1), bias=bias).get()
-        for y0, y1, x0, x1 in ((height // 3, height // 3 + 2, width // 3, width), (0, 1, 0, 1)):
-            y1, x1 = min(y1, height), min(x1, width)
-            part = run(window, image, weight, Blocked, target, (1, 1), bias=bias, box=(y0, y1, x0, x1))
-            expected = np.full_like(whole, 7)
-            expected[:, :, y0:y1, x0:x1] = whole[:, :, y0:y1, x0:x1]
-            assert np.array_equal(part.get(), expected)
+    a_box_has_the_bits_of_the_whole(window, functools.partial(run, window, image, weight, Blocked, target, (1, 1), bias=bias))
 
 
 @each_case

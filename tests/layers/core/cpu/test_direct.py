@@ -5,8 +5,9 @@ import pytest
 
 from layers.core.cpu import direct, gemm, parallel
 from layers.core.cpu.convolve import Window
-from tests.layers.core.cpu import plain
+from tests.layers.core.cpu import plain, windows
 from tests.layers.core.cpu.emulated import again
+from tests.layers.core.cpu.windows import make_error, normal
 
 # images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
 CASES = {
@@ -29,21 +30,15 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
 def make(case):
     """Return (window, image, weight, error, how): `how` are the keyword arguments of the plain functions."""
-    images, channels, outputs, group, size, kernel, stride, pad, dilation = case
-    output = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, pad, dilation))
-    window = Window(channels, outputs, group, size, kernel, stride, pad, dilation, output)
-    return (window, normal(images, channels, *size), normal(outputs, channels // group, *kernel, seed=1),
-            normal(images, outputs, *output, seed=2), {"stride": stride, "pad": pad, "dilation": dilation, "group": group})
+    window, image, weight, error = make_error(case)
+    how = {"stride": window.stride, "pad": window.pad, "dilation": window.dilation, "group": window.group}
+    return window, image, weight, error, how
 
 
 def close(fast, exact):
-    assert fast.shape == exact.shape and abs(fast - exact).max() <= 1e-6 * max(abs(exact).max(), 1)
+    windows.close(fast, exact, 1e-6)
 
 
 @each_case

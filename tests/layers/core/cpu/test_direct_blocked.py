@@ -1,13 +1,15 @@
 """Direct convolutions of blocked pictures equal the plain sums, for any window, layout and box."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from layers.core.cpu import direct_blocked, parallel
-from layers.core.cpu.blocked import Blocked, picture
-from layers.core.cpu.convolve import Window, plain_forward
-from layers.core.cpu.memory import address
+from layers.core.cpu.blocked import Blocked, place
+from tests.layers.core.cpu import windows
 from tests.layers.core.cpu.emulated import again
+from tests.layers.core.cpu.windows import Planes, a_box_has_the_bits_of_the_whole, close, make, nothing_around
 
 # images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
 CASES = {
@@ -16,6 +18,7 @@ CASES = {
     "1x1 wide": (1, 16, 40, 1, (4, 260), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 one tile": (1, 16, 16, 1, (14, 14), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 long sums": (1, 600, 75, 1, (6, 9), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "1x1 three quarters of a panel": (1, 280, 56, 1, (5, 23), (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 with stride": (1, 32, 21, 1, (9, 30), (1, 1), (2, 2), (0, 0), (1, 1)),
     "1x1 with pad": (1, 33, 16, 1, (4, 5), (1, 1), (1, 1), (1, 2), (1, 1)),
     "1x1 grouped": (2, 64, 96, 2, (5, 16), (1, 1), (1, 1), (0, 0), (1, 1)),
@@ -42,58 +45,13 @@ PLANES = {
     "16 channels": (1, 16, 20, 1, (5, 6), (5, 5), (1, 1), (2, 2), (1, 1)),
     "one pixel": (1, 1, 1, 1, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
 }
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def make(case):
-    """Return (window, image, weight, bias, the convolution in float64)."""
-    images, channels, outputs, group, size, kernel, stride, pad, dilation = case
-    output = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, pad, dilation))
-    window = Window(channels, outputs, group, size, kernel, stride, pad, dilation, output)
-    image, weight = normal(images, channels, *size), normal(outputs, channels // group, *kernel, seed=1)
-    bias = normal(outputs, seed=2)
-    exact = np.empty((images, outputs, *output))
-    plain_forward(window, image.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64), exact)
-    return window, image, weight, bias, exact
-
-
-class Planes:
-    """An array NCHW with the face of `Blocked`."""
-
-    def __init__(self, shape, border=0):
-        self.array = np.zeros(shape, np.float32)
-        self.picture, self.address = picture(self.array), address(self.array)
-
-    def put(self, values):
-        self.array[...] = values
-        return self
-
-    def get(self):
-        return self.array.copy()
+BOTH = {name: (Blocked, case) for name, case in CASES.items()} | {
+    f"planes: {name}": (Planes, case) for name, case in PLANES.items()}
 
 
 def run(window, image, weight, source, target, borders=(0, 0), **more):
-    """Return the target picture, of which every pixel was 7 before."""
-    bottom = source(image.shape, borders[0]).put(image)
-    top = target((len(image), window.outputs, *window.output), borders[1])
-    top.put(np.full((len(image), window.outputs, *window.output), 7, np.float32))
     weights = direct_blocked.prepare(window, weight, blocked=source is Blocked)
-    direct_blocked.forward_pictures(window, bottom.address, bottom.picture, weights, top.address, top.picture, **more)
-    return top
-
-
-def close(fast, exact):
-    assert fast.shape == exact.shape and abs(fast - exact).max() <= 2e-6 * max(abs(exact).max(), 1)
-
-
-def nothing_around(top):
-    """The border and the lanes without a channel are zero."""
-    whole = top.array.copy()
-    again = Blocked(top.shape, top.border).put(top.get())
-    assert np.array_equal(whole, again.array, equal_nan=True)
+    return windows.run(direct_blocked, window, image, weights, source, target, borders, **more)
 
 
 @pytest.mark.parametrize("borders", [(0, 0), (1, 1), (3, 2)], ids=str)
@@ -117,27 +75,40 @@ def test_planes(case):
     close(run(window, image, weight, Planes, Planes, bias=bias, relu=True).get(), np.maximum(exact, 0))
 
 
+@pytest.mark.parametrize("name", ["1x1", "1x1 narrow", "1x1 wide", "1x1 one tile", "1x1 long sums"])
+def test_planes_that_are_put_into_blocks_on_the_way_give_the_bits_of_blocks(name):
+    window, image, weight, bias, _ = make(CASES[name])
+    assert direct_blocked.turns_planes(window)
+    weights = direct_blocked.prepare(window, weight)
+    height, width = window.output
+    for target in (Blocked, Planes):
+        for box in (None, (1, height, width // 3, width // 3 + 2)):
+            expected = run(window, image, weight, Blocked, target, (1, 1), bias=bias, relu=True, box=box).get()
+            for threads in (1, 3):
+                parallel.set_threads(threads)
+                top = target(expected.shape, 1).put(np.full(expected.shape, 7, np.float32))
+                direct_blocked.forward_pictures(window, *place(image), weights, top.address, top.picture, bias, True, box,
+                                                planes=False)
+                assert np.array_equal(top.get(), expected)
+                if target is Blocked:
+                    nothing_around(top)
+
+
+def test_windows_whose_planes_are_not_put_into_blocks():
+    assert not any(direct_blocked.turns_planes(make(CASES[name])[0]) for name in ("1x1 with stride", "1x1 grouped", "3x3"))
+
+
 def test_outputs_of_groups_to_planes():
     window, image, weight, bias, exact = make((2, 32, 14, 2, (5, 16), (3, 3), (1, 1), (1, 1), (1, 1)))
     assert not direct_blocked.fits(window, True) and direct_blocked.fits(window, True, False)
     close(run(window, image, weight, Blocked, Planes, bias=bias).get(), exact)
 
 
-@pytest.mark.parametrize("name", [*CASES, *PLANES])
-def test_a_box_has_the_bits_of_the_whole(name):
-    case = CASES.get(name) or PLANES[name]
+@pytest.mark.parametrize("target", [Blocked, Planes])
+@pytest.mark.parametrize("source, case", BOTH.values(), ids=BOTH)
+def test_a_box_has_the_bits_of_the_whole(source, case, target):
     window, image, weight, bias, _ = make(case)
-    height, width = window.output
-    sources = [kind for kind, cases in ((Blocked, CASES), (Planes, PLANES)) if name in cases]
-    for source in sources:
-        for target in (Blocked, Planes):
-            whole = run(window, image, weight, source, target, (1, 1), bias=bias).get()
-            for y0, y1, x0, x1 in ((0, height, 0, width), (height // 3, height // 3 + 2, width // 3, width), (0, 1, 0, 1)):
-                y1, x1 = min(y1, height), min(x1, width)
-                part = run(window, image, weight, source, target, (1, 1), bias=bias, box=(y0, y1, x0, x1))
-                expected = np.full_like(whole, 7)
-                expected[:, :, y0:y1, x0:x1] = whole[:, :, y0:y1, x0:x1]
-                assert np.array_equal(part.get(), expected)
+    a_box_has_the_bits_of_the_whole(window, functools.partial(run, window, image, weight, source, target, (1, 1), bias=bias))
 
 
 def test_the_border_does_not_show_in_the_bits():

@@ -6,8 +6,10 @@ import pytest
 from layers.core.cpu import direct_blocked, direct_image_gradient, direct_weight_gradient, parallel
 from layers.core.cpu.blocked import Blocked
 from layers.core.cpu.convolve import plain_backward_image, plain_backward_weight, turn
+from tests.layers.core.cpu import windows
 from tests.layers.core.cpu.emulated import again
-from tests.layers.core.cpu.test_direct_blocked import CASES, PLANES, Planes, make, normal, nothing_around
+from tests.layers.core.cpu.test_direct_blocked import CASES, PLANES
+from tests.layers.core.cpu.windows import Planes, make, make_error, normal, nothing_around
 
 # images, channels, outputs, group, (height, width), kernel, stride, pad, dilation
 MORE = {
@@ -29,13 +31,13 @@ def layouts(window):
 
 
 def close(fast, exact):
-    assert fast.shape == exact.shape and abs(fast - exact).max() <= 1e-6 * max(abs(exact).max(), 1)
+    windows.close(fast, exact, 1e-6)
 
 
 def weight_gradient(window, image, error, source=Blocked, over=Blocked, borders=(0, 0), onto=None):
     gradient = np.zeros((window.outputs, window.channels // window.group, *window.kernel), np.float32) if onto is None else onto
     bottom, top = source(image.shape, borders[0]).put(image), over(error.shape, borders[1]).put(error)
-    direct_weight_gradient.weight_gradient_pictures(window, bottom.address, bottom.picture, top.address, top.picture, gradient)
+    direct_weight_gradient.weight_gradient_pictures(window, *bottom.place, *top.place, gradient)
     return gradient
 
 
@@ -44,18 +46,13 @@ def image_gradient(window, weight, error, shape, over=Blocked, target=Blocked, b
     top, bottom = over(error.shape, borders[0]).put(error), target(shape, borders[1])
     bottom.put(np.full(shape, 7, np.float32))
     weights = direct_image_gradient.prepare_turned(window, weight) if direct_image_gradient.turns(window) else weight
-    direct_image_gradient.image_gradient_pictures(window, top.address, top.picture, weights, bottom.address, bottom.picture)
+    direct_image_gradient.image_gradient_pictures(window, *top.place, weights, *bottom.place)
     return bottom
-
-
-def made(case):
-    window, image, weight, _, exact = make(case)
-    return window, image, weight, normal(*exact.shape, seed=3)
 
 
 @pytest.mark.parametrize("name", FITTING)
 def test_weight_gradient(name):
-    window, image, weight, error = made(FITTING[name])
+    window, image, weight, error = make_error(FITTING[name])
     before = normal(*weight.shape, seed=4)
     exact = before.astype(np.float64)
     plain_backward_weight(window, image.astype(np.float64), error.astype(np.float64), exact)
@@ -70,7 +67,7 @@ def test_weight_gradient(name):
 
 @pytest.mark.parametrize("name", FITTING)
 def test_image_gradient(name):
-    window, image, weight, error = made(FITTING[name])
+    window, image, weight, error = make_error(FITTING[name])
     assert direct_image_gradient.fits(window)
     exact = np.empty(image.shape)
     plain_backward_image(window, error.astype(np.float64), weight.astype(np.float64), None, exact)
@@ -88,7 +85,7 @@ def test_both_ways_to_the_image_are_tested():
 
 @pytest.mark.parametrize("name", ["1x1 narrow", "3x3", "5x5 grouped", "7x7 of many outputs"])
 def test_turned_weights_are_those_of_the_turned_convolution(name):
-    window, _, weight, _ = made(FITTING[name])
+    window, _, weight, _ = make_error(FITTING[name])
     turned = turn(window, weight, np.empty(weight.size, np.float32)).reshape(-1, window.outputs // window.group, *window.kernel)
     expected = direct_blocked.prepare(window.turned, turned)
     out = direct_image_gradient.prepare_turned(window, weight + 1)
@@ -103,7 +100,7 @@ def test_groups_that_are_no_whole_blocks_are_not_for_us():
 @pytest.mark.parametrize("name", ["1x1 long sums", "3x3 stride 2", "5x5 grouped", "few weights, shares", "7x7 of many outputs",
                                   "planes: 11x11 stride 4", "planes: wide"])
 def test_bits_do_not_depend_on_the_number_of_threads(name):
-    window, image, weight, error = made(FITTING[name])
+    window, image, weight, error = make_error(FITTING[name])
     source = Planes if name.startswith("planes") else Blocked
     results = []
     for threads in (1, 2, 5):
@@ -115,13 +112,13 @@ def test_bits_do_not_depend_on_the_number_of_threads(name):
 
 
 def test_infinite_errors_leave_missing_channels_zero():
-    window, image, weight, error = made(FITTING["7x7 of many outputs"])
+    window, image, weight, error = make_error(FITTING["7x7 of many outputs"])
     error[0, 3, 2, 2] = np.inf
     nothing_around(image_gradient(window, weight, error, image.shape, borders=(1, 1)))
 
 
 def test_no_images():
-    window, image, weight, error = made(FITTING["3x3"])
+    window, image, weight, error = make_error(FITTING["3x3"])
     assert not weight_gradient(window, image[:0], error[:0]).any()
     assert image_gradient(window, weight, error[:0], (0, *image.shape[1:])).get().size == 0
 

@@ -65,12 +65,15 @@ def test_operands_at_the_end_of_their_memory_are_not_read_beyond():
         assert np.isfinite(out).all()
 
 
-def test_bits_do_not_depend_on_the_number_of_threads():
-    a, b = normal(61, 700), normal(700, 1500, seed=1)
+# Right operands of many columns, and of few, where either the columns or the rows are shared out.
+@pytest.mark.parametrize("shape", [(61, 700, 1500), (21, 700, 250), (250, 700, 61), (5, 300, 20)], ids=str)
+def test_bits_do_not_depend_on_the_number_of_threads(shape):
+    rows, depth, columns = shape
+    a, b = normal(rows, depth), normal(depth, columns, seed=1)
     results = []
     for threads in (1, 2, 3, 5):
         parallel.set_threads(threads)
-        out = np.empty((61, 1500), np.float32)
+        out = np.empty((rows, columns), np.float32)
         gemm.gemm(a, b, out)
         results.append(out)
     assert all(np.array_equal(results[0], other) for other in results[1:])

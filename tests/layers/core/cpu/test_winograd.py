@@ -8,16 +8,13 @@ from layers.core.cpu.blocked import Blocked, picture
 from layers.core.cpu.memory import address
 from tests.layers.core.cpu import plain
 from tests.layers.core.cpu.emulated import again
+from tests.layers.core.cpu.windows import normal
 
 # images, channels, outputs, height, width, kernel, pad
 CASES = [(1, 16, 32, 12, 12, 3, (1, 1)), (2, 20, 37, 9, 21, 3, (1, 1)), (1, 3, 5, 4, 6, 3, (7, 9)), (3, 70, 65, 7, 5, 3, (0, 2)),
          (1, 1, 1, 1, 1, 3, (1, 1)), (1, 32, 48, 60, 73, 3, (1, 0)), (1, 8, 4, 11, 13, 3, (100, 100)),
          (1, 40, 40, 10, 9, 7, (0, 0)), (2, 33, 50, 9, 8, 7, (3, 5))]
 SAME = [case for case in CASES if case[5] == 3]
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def sizes(case):

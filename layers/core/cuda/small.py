@@ -1,0 +1,30 @@
+"""Small things that layers keep on a card: tables that seldom change, and flags that kernels raise."""
+
+import numpy as np
+
+
+def uploaded(card, array):
+    """Return a `Part` that holds a copy of an array."""
+    array = np.ascontiguousarray(array)
+    part = card.arena.take(array.nbytes)
+    if array.nbytes:
+        card.upload(part.span, array)
+    return part
+
+
+class Flag:
+    """A number that kernels set to 1 when they find something wrong: nobody waits for it until it is looked at."""
+
+    def __init__(self, card):
+        self.card, self._part = card, card.arena.take(4)
+
+    def lowered(self):
+        """Return the span of the int32, set to 0."""
+        self.card.clear(self._part.span, 4)
+        return self._part.span
+
+    def raised(self):
+        """Return whether a kernel found something; waits for all that was queued."""
+        found = np.empty(1, np.int32)
+        self.card.download(found, self._part.span)
+        return bool(found[0])
