@@ -88,6 +88,10 @@ class Deconvolution(ConvolutionalLayer):
                 else:
                     depthwise.forward(self.window, error, diagonal, None, small_error)
 
+    def variant(self):
+        """Which of the two ways `forward_cuda` goes."""
+        return self.on_card is not None and self._diagonal_on_card()
+
     def _diagonal_on_card(self):
         """Whether no channel sees another in dense weights; those that were changed on the card are not looked at.
 

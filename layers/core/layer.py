@@ -139,6 +139,10 @@ class Layer:
         This waits for the card, so only layers that can find something look.
         """
 
+    def variant(self):
+        """Return what work on a card depends on beside shapes and settings: values of its parameters, say (hashable)."""
+        return
+
     def backward_cuda(self, top, propagate_down, bottom):
         """As `backward`, on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.backward_cuda")

@@ -346,7 +346,8 @@ class Net:
         else:
             loss = self._run(first, begin - 1, watched)
             shapes = tuple(blob.shape for blob in self._sources)
-            self._repeated.run((begin, last, shapes), lambda: self._run(begin, last, watched))
+            variants = tuple(layer.variant() for layer in self.layers[begin:last + 1])
+            self._repeated.run((begin, last, shapes, variants), lambda: self._run(begin, last, watched))
             self._queued = list(range(begin, last + 1))
         if self._borders is not None:
             self._borders.done()

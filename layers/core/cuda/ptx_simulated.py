@@ -49,7 +49,7 @@ def quotient(number, divisor):
 
 
 def load4(pointer, index, offset):
-    """Return the 4 elements from index + offset on; whole numbers as Python's, which wrap around nowhere."""
+    """Return the 4 elements from index + offset on; whole numbers as Python's, which do not overflow, as 64 bits do not."""
     values = [pointer[index + offset + i] for i in range(4)]
     return tuple(map(int, values)) if isinstance(values[0], np.integer) else tuple(values)
 

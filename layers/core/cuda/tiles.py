@@ -76,24 +76,26 @@ def multiply_float32(tile, a, b, a_row, a_step, b_step, b_column, lane, sums):
     right = cuda.local.array(32, np.float32)
     a += (lane >> 2) * a_row
     b += (lane & 3) * 4 * b_column
-    for k in range(0, STEP, 4):
+    for _ in range(0, STEP, 4):
         for i in range(8):
             if a_step == 1:
-                left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3] = ptx.load4(tile, a, 8 * i * a_row + k)
+                left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3] = ptx.load4(tile, a, 8 * i * a_row)
             else:
                 for e in range(4):
-                    left[4 * i + e] = ptx.load(tile, a, 8 * i * a_row + (k + e) * a_step)
+                    left[4 * i + e] = ptx.load(tile, a, 8 * i * a_row + e * a_step)
         for i in range(8):
             if b_column == 1:
-                at, first = (k + (i >> 1)) * b_step + (i & 1) * 16, 4 * i
+                at, first = (i >> 1) * b_step + (i & 1) * 16, 4 * i
                 right[first], right[first + 1], right[first + 2], right[first + 3] = ptx.load4(tile, b, at)
             else:
-                at = ((i >> 2) * 16 + (i & 3)) * b_column + k
+                at = ((i >> 2) * 16 + (i & 3)) * b_column
                 right[i], right[8 + i], right[16 + i], right[24 + i] = ptx.load4(tile, b, at)
         for e in range(4):
             for i in range(8):
                 for j in range(8):
                     sums[8 * i + j] += left[4 * i + e] * right[8 * e + j]
+        a += 4 * a_step
+        b += 4 * b_step
 
 
 @part

@@ -143,8 +143,8 @@ def test_tiles_of_float32_equal_numpy(monkeypatch, name):
 
 @pytest.mark.parametrize("how, tolerance", [(tiles.SPLIT, 2e-6), (tiles.TF32, 2e-3)])
 def test_tiles_on_tensor_cores_equal_numpy(monkeypatch, how, tolerance):
-    case = make(3, 5, 1, (3, 4), (2, 2), (1, 1), (1, 0), (1, 1))
-    for ours, expected in zip(*tiled(monkeypatch, case, how, 1, image_too=False)):
+    window = make(3, 5, 1, (3, 4), (2, 2), (1, 1), (1, 0), (1, 1))
+    for ours, expected in zip(*tiled(monkeypatch, window, how, 1, image_too=False)):
         close(ours, expected, tolerance)
 
 

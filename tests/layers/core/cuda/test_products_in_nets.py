@@ -108,3 +108,22 @@ def test_tf32_is_refused_on_a_card_without():
 def test_tf32_is_refused_on_the_cpu():
     with pytest.raises(Error, match="math is 'tf32' on the CPU; it needs an NVIDIA card of capability 8.0"):
         Net(parse(CUBE), device="cpu", math="tf32")
+
+
+@simulated
+def test_weights_that_stop_being_diagonal_are_noticed_between_replays():
+    net = Net(parse("""
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }
+        layer { name: "up" type: "Deconvolution" bottom: "x" top: "y"
+          convolution_param { num_output: 2 kernel_size: 2 stride: 2 bias_term: false } }"""), device="gpu")
+    weight = np.zeros((2, 2, 2, 2), np.float32)
+    weight[[0, 1], [0, 1]] = 1
+    for value in (0, 3):
+        weight[0, 1] = value
+        net.params["up"][0].data[...] = weight
+        for number in range(4):  # plainly, written down, replayed
+            x = np.random.default_rng(number).standard_normal((1, 2, 3, 3)).astype(np.float32)
+            net.blobs["x"].data[...] = x
+            net.forward()
+            expected = np.einsum("nchw,cmyx->nmhywx", x, weight).reshape(1, 2, 6, 6)
+            np.testing.assert_allclose(net.blobs["y"].data, expected, rtol=0, atol=1e-6)
