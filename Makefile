@@ -12,6 +12,7 @@ help:
 	@echo "make models  write every model's prototxts from its net.py"
 	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
 	@echo "make bench   install other engines and measure ours beside them (25 minutes); benchmarks/results/ gets the table"
+	@echo "make bench-gpu install PyTorch and measure ours beside it on an NVIDIA card (8 minutes); likewise"
 	@echo "make clean   remove $(VENV), demo/ and what Python left behind"
 
 # The stamps make a second `make demo` start at once.
@@ -58,8 +59,15 @@ $(VENV)/installed-bench: $(VENV)/installed
 bench: $(VENV)/installed-bench
 	$(RUN) benchmarks.run $(BENCH)
 
+$(VENV)/installed-bench-gpu: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cuda,test]" torch
+	@touch $@
+
+bench-gpu: $(VENV)/installed-bench-gpu
+	$(RUN) benchmarks.gpu $(BENCH)
+
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-sim lint models proto bench clean
+.PHONY: help demo test test-sim lint models proto bench bench-gpu clean

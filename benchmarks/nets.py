@@ -32,10 +32,10 @@ INCEPTION = {
 
 def message(name, shape, train=False):
     """Return the NetParameter of a net over an Input of `shape` (N, 3, H, W); with a loss on "label" to train."""
-    if name in CLASSIFIERS or name == "fcn_googlenet":
+    if name in CLASSIFIERS or name in FCNS:
         n = NetSpec()
         n.data = L.Input(input_param={"shape": {"dim": list(shape)}})
-        top = (CLASSIFIERS.get(name) or _fcn_googlenet)(n, n.data, not train)
+        top = (CLASSIFIERS.get(name) or FCNS[name])(n, n.data, not train)
         if train:
             n.loss = L.SoftmaxWithLoss(top, _label(n, shape, name), loss_param={"ignore_label": 255})
         elif name in CLASSIFIERS:
@@ -58,7 +58,7 @@ def output(name):
 
 
 def _label(n, shape, name):
-    one = (shape[0], 1, *shape[2:]) if name == "fcn_googlenet" else (shape[0], 1, 1, 1) if name == "squeezenet" else (shape[0],)
+    one = (shape[0], 1, *shape[2:]) if name in FCNS else (shape[0], 1, 1, 1) if name == "squeezenet" else (shape[0],)
     n.label = L.Input(input_param={"shape": {"dim": list(one)}})
     return n.label
 
@@ -117,6 +117,15 @@ def _fcn_googlenet(n, bottom, deploy):
     return n.score
 
 
+def _toy(n, bottom, deploy):
+    """An FCN of four layers for the simulator."""
+    top = parts.max_pool(n, "pool1", parts.conv_relu(n, "conv1", "relu1", bottom, 2))
+    top = parts.dropout(n, "drop", parts.score(n, "score_fr", top, 3), deploy)
+    n.score = crop(parts.upscore(n, "upscore", top, 3, 4, 2), n.data)
+    return n.score
+
+
+FCNS = {"fcn_googlenet": _fcn_googlenet, "toy": _toy}  # those that are not in models/
 CLASSIFIERS = {"vgg16": _vgg16, "squeezenet": _squeezenet}
 LAST = ("fc8", "conv10")  # the layers that score in classifiers; in FCNs their names begin with "score"
 

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -199,6 +200,23 @@ class Card:
         self._do("the host waits")
         driver.call("StreamSynchronize", self.stream)
 
+    def mark(self):
+        """Note the time at which the card gets to this point of its queue; return what `seconds` takes."""
+        self.enter()
+        self._do("time is taken")
+        event = driver.call("EventCreate", 0)
+        driver.call("EventRecord", event, self.stream)
+        return event
+
+    def seconds(self, begin, end):
+        """Wait for the later of two marks; return the seconds between them on the card, to about 1e-6. Both are used up."""
+        self.enter()
+        driver.call("EventSynchronize", end)
+        elapsed = driver.call("EventElapsedTime", begin, end) / 1e3
+        for event in (begin, end):
+            driver.call("EventDestroy", event)
+        return elapsed
+
     # --- see layers.core.cuda.recording -------------------------------------------------------------------------------
 
     def _do(self, what):
@@ -329,6 +347,16 @@ class SimulatedCard:
     def synchronize(self):
         """Nothing is under way."""
         self._do("the host waits")
+
+    def mark(self):
+        """Return the time."""
+        self._do("time is taken")
+        return time.perf_counter()
+
+    @staticmethod
+    def seconds(begin, end):
+        """Return the seconds between two marks."""
+        return end - begin
 
     # --- see layers.core.cuda.recording -------------------------------------------------------------------------------
 

@@ -41,6 +41,9 @@ class FakeDriver:
     def _GetErrorString(self, code):
         return (CUresult(code).name.lower().encode(),)
 
+    def _EventElapsedTime(self, begin, end):
+        return (2.5,)  # milliseconds
+
     def _DeviceGetCount(self):
         return (len(self.capabilities),)
 

@@ -101,6 +101,14 @@ def test_values_go_there_and_back(fake):
     assert card.memory() == (1 << 20, (1 << 20) - card.arena.capacity)
 
 
+def test_time_between_two_marks_is_the_cards(fake):
+    card = cards.find("gpu")
+    marks = card.mark(), card.mark()
+    assert card.seconds(*marks) == 0.0025
+    calls = [call[0] for call in fake.called if call[0].startswith("Event")]
+    assert calls == [*["EventCreate", "EventRecord"] * 2, "EventSynchronize", "EventElapsedTime", *["EventDestroy"] * 2]
+
+
 def test_too_little_memory_names_the_card_and_the_driver_is_asked_to_free(fake):
     card = cards.find("gpu")
     part = card.arena.take(1 << 19)
