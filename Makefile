@@ -7,6 +7,7 @@ RUN := $(BIN)/python -m
 help:
 	@echo "make demo    install into $(VENV), draw sample data, train an FCN-8s on it, score it, write demo/index.html"
 	@echo "make test    install with the test extras and run all tests"
+	@echo "make test-ptx compile the kernels of NVIDIA cards for each capability, count registers and spills (no card needed)"
 	@echo "make test-sim run the kernels of NVIDIA cards in numba's simulator (make test does, too)"
 	@echo "make lint    ruff"
 	@echo "make models  write every model's prototxts from its net.py"
@@ -40,6 +41,10 @@ test: $(VENV)/installed-test
 test-sim: $(VENV)/installed-test
 	$(RUN) tests.layers.core.cuda.simulated
 
+test-ptx: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[cuda-test]"
+	$(RUN) pytest -q tests/layers/core/cuda/test_ptx.py tests/layers/core/cuda/test_compiler.py
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 
@@ -70,4 +75,4 @@ clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-sim lint models proto bench bench-gpu clean
+.PHONY: help demo test test-ptx test-sim lint models proto bench bench-gpu clean
