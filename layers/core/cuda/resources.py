@@ -3,6 +3,7 @@
 No card is needed, but numba-cuda and ptxas: from a CUDA toolkit, or from the package nvidia-cuda-nvcc.
 """
 
+import importlib
 import pathlib
 import re
 import shutil
@@ -34,7 +35,8 @@ class Resources(NamedTuple):
 
 
 def all_kernels(capability=(99, 0)):
-    """Return all kernels of all layers that run on a capability, by name."""
+    """Return all kernels of layers, of scoring and of whatever else was imported, that run on a capability, by name."""
+    importlib.import_module("layers.core.cuda.scoring")
     for name in catalogue.types():
         catalogue.find(name)
     return [kernel for _, kernel in sorted(KERNELS.items()) if kernel.since <= capability]

@@ -9,6 +9,7 @@ from layers.core.cuda import compiler, resources
 from layers.core.cuda.kernel import OLDEST
 from netspec.errors import Error
 
+importlib.import_module("solvers.sgd")  # has a kernel, too
 SPILLS = {}  # kernel's name -> (bytes that may be spilled, why)
 
 simulated = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
