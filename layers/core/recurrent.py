@@ -319,7 +319,8 @@ class RecurrentLayer(Layer):
 
     def add_rows_on_card(self, slopes, blob, rows):
         """Add the sum of rows to a parameter's gradient, one row."""
-        sums.add_up(self.card, sums.VALUES, slopes, slopes, (rows, blob.count, 1), blob.change_on(self.card, diff=True), adds=True)
+        target = blob.change_on(self.card, diff=True)
+        sums.add_up(self.card, sums.VALUES, slopes, slopes, (rows, blob.count, 1), target, adds=True)
 
     def add_product_on_card(self, left, right, blob, rows):
         """Add to a parameter's gradient (m, n) the product of left (rows, m), transposed, and right (rows, n)."""
