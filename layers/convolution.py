@@ -146,14 +146,11 @@ class Convolution(ConvolutionalLayer):
                 self.kernels.image_gradient(error, self.blobs[0], None, image_error)
 
     def forward_cuda(self, bottom, top):
-        """On the card; with more than two spatial axes on the CPU."""
+        """On the card; with up to two spatial axes."""
         self.forward_fused(bottom, top)
 
     def backward_cuda(self, top, propagate_down, bottom):
         """As `forward_cuda`."""
-        if self.on_card is None:
-            self.backward(top, propagate_down, bottom)
-            return
         batch = self._flat_shapes[0][0]
         for below, above, wanted in zip(bottom, top, propagate_down):
             error = above.on(self.card, diff=True)
