@@ -208,10 +208,10 @@ class Solver:
                 log.info("solver.cpp:40", f"Finetuning from {path}")
                 net.copy_from(path)
 
-    def _say_outputs(self, what, place, outputs, weights):
-        # `outputs`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
+    def _say_outputs(self, what, place, found, weights):
+        # `found`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
         number = 0
-        for name, values in outputs:
+        for name, values in found:
             weight = weights.get(name, 0)
             for value in values[:MOST_LINES]:
                 loss = f" (* {log.number(weight)} = {log.number(weight * value)} loss)" if weight else ""
@@ -261,7 +261,7 @@ class Solver:
                 log.info("solver.cpp:218", f"Iteration {self.iter} ({log.number(pace)} iter/s, {log.number(lapse)}s/"
                                            f"{param.display} iters), loss = {log.number(self.smoothed_loss)}")
                 since, timer = self.iter, time.perf_counter()
-                self._say_outputs("Train", "solver.cpp:237", _outputs(self.net), _loss_weights(self.net))
+                self._say_outputs("Train", "solver.cpp:237", outputs(self.net), loss_weights(self.net))
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
             self._call(1)
@@ -438,7 +438,7 @@ class Solver:
                 return None
             loss += net.forward_from_to(0, len(net.layers) - 1)
             pixel_loss.add()
-            for name, values in _outputs(net):
+            for name, values in outputs(net):
                 if not index:
                     sums[name] = values.copy()
                 elif name in sums and len(sums[name]) == len(values):
@@ -449,7 +449,7 @@ class Solver:
         if self.param.test_compute_loss:
             log.info("solver.cpp:394", f"Test loss: {log.number(loss / passes)}")
         averages = [(name, values / passes) for name, values in sums.items()]
-        self._say_outputs("Test", "solver.cpp:414", averages, _loss_weights(net))
+        self._say_outputs("Test", "solver.cpp:414", averages, loss_weights(net))
         pixel_loss.say("solver.cpp:414")
         return averages
 
@@ -498,12 +498,12 @@ class History:
             self.blobs[number].data[...] = values
 
 
-def _outputs(net):
-    # [(blob name, its values, flat, float64)] of what no layer reads.
+def outputs(net):
+    """Return [(blob name, its values, flat, float64)] of what no layer reads."""
     return [(name, net.blobs[name].data.reshape(-1).astype(np.float64)) for name in net.outputs]
 
 
-def _loss_weights(net):
-    # {blob name: loss weight} of the blobs that are part of the loss.
+def loss_weights(net):
+    """Return {blob name: loss weight} of the blobs that are part of the loss."""
     return {name: weight for layer, param in zip(net.layers, net.param.layer)
             for name, weight in zip(param.top, layer.loss_weights) if weight}

@@ -555,21 +555,25 @@ class Net:
             text += f" (sample {sample})"
         raise type(error)(text) from cause
 
+    def _hook(self, which, function):
+        self._hooks[which].append(function)
+        return functools.partial(self._hooks[which].remove, function)
+
     def before_forward(self, function):
-        """Call ``function(number)`` before each layer's forward."""
-        self._hooks["before_forward"].append(function)
+        """Call ``function(number)`` before each layer's forward, until what this returns is called (so the others, too)."""
+        return self._hook("before_forward", function)
 
     def after_forward(self, function):
         """Call ``function(number)`` after each layer's forward."""
-        self._hooks["after_forward"].append(function)
+        return self._hook("after_forward", function)
 
     def before_backward(self, function):
         """Call ``function(number)`` before each layer's backward."""
-        self._hooks["before_backward"].append(function)
+        return self._hook("before_backward", function)
 
     def after_backward(self, function):
         """Call ``function(number)`` after each layer's backward."""
-        self._hooks["after_backward"].append(function)
+        return self._hook("after_backward", function)
 
     def reshape(self):
         """Give every blob the shape that follows from the inputs' now, without computing."""
