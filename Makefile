@@ -14,6 +14,7 @@ help:
 	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
 	@echo "make bench   install other engines and measure ours beside them (25 minutes); benchmarks/results/ gets the table"
 	@echo "make bench-gpu install PyTorch and measure ours beside it on an NVIDIA card (8 minutes); likewise"
+	@echo "make published WEIGHTS=dir DATA=dir  score the published weights on the paper's splits, difference from the published scores"
 	@echo "make clean   remove $(VENV), demo/ and what Python left behind"
 
 # The stamps make a second `make demo` start at once.
@@ -71,8 +72,13 @@ $(VENV)/installed-bench-gpu: $(VENV)/installed
 bench-gpu: $(VENV)/installed-bench-gpu
 	$(RUN) benchmarks.gpu $(BENCH)
 
+# WEIGHTS holds the published caffemodels (missing ones are listed with their addresses), DATA the data sets.
+published: $(VENV)/installed
+	@$(if $(WEIGHTS),,echo "usage: make published WEIGHTS=dir DATA=dir" >&2; exit 2)
+	$(RUN) solvers.published "$(WEIGHTS)" $(if $(DATA),"$(DATA)") $(PUBLISHED)
+
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-ptx test-sim lint models proto bench bench-gpu clean
+.PHONY: help demo test test-ptx test-sim lint models proto bench bench-gpu published clean
