@@ -13,8 +13,8 @@ from netspec.caffe_pb2 import TEST
 from netspec.errors import Error, nearest
 from solvers import solver
 
-__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver",
-           "get_solver", "layer_type_list"]
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "RMSPropSolver",
+           "SGDSolver", "get_solver", "layer_type_list"]
 
 
 class Net(net.Net):

@@ -99,7 +99,8 @@ def test_the_kernel_equals_the_plain_rule(type_name):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn", "nesterov", "adagrad", "rmsprop", "adadelta", "adam"])
+@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn", "nesterov", "adagrad", "rmsprop", "adadelta",
+                                  "adam"])
 def test_training_equals_caffes(case, monkeypatch, on_card, here):  # noqa: F811
     test_goldens.test_training_equals_caffes(case, monkeypatch)
     assert on_card
