@@ -13,13 +13,14 @@ from tests.solvers.test_train_log import CAFFE
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, step in (("a", 1), ("b", 2)):
-        doors.write(tmp_path / name / "train.log", CAFFE + "".join(f"Iteration {20 * i}, loss = {5 - i * step}\n" for i in (2, 3)))
+        more = "".join(f"Iteration {20 * i}, loss = {5 - i * step}\n" for i in (2, 3))
+        doors.write(tmp_path / name / "train.log", CAFFE + more)
     return tmp_path
 
 
-def test_logs_share_each_drawing_and_are_told_apart(capsys):
+def test_logs_share_each_drawing_and_are_told_apart(capsys, here):
     code, out, _ = doors.run(capsys, plot.main, "a/train.log", "b/train.log")
-    page = open("plot.html", encoding="utf-8").read()
+    page = (here / "plot.html").read_text()
     assert (code, out) == (0, "plot.html\n")
     assert re.findall(r"<h2>(.*?)</h2>", page)[:2] == ["loss", "learning rate"]
     assert page.count("a/train.log</li>") == page.count("b/train.log</li>") > 1
