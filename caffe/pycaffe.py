@@ -13,7 +13,8 @@ from netspec.caffe_pb2 import TEST
 from netspec.errors import Error, nearest
 from solvers import solver
 
-__all__ = ["Blob", "Layer", "Net", "SGDSolver", "get_solver", "layer_type_list"]
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "RMSPropSolver",
+           "SGDSolver", "get_solver", "layer_type_list"]
 
 
 class Net(net.Net):
@@ -181,7 +182,8 @@ def get_solver(path):
     return solver.make(path, net_class=Net)
 
 
-SGDSolver = get_solver  # pycaffe has a class for each type; the file says the type here too
+# pycaffe has a class for each type; the file says the type here too.
+SGDSolver = NesterovSolver = AdaGradSolver = RMSPropSolver = AdaDeltaSolver = AdamSolver = get_solver
 
 
 def layer_type_list():

@@ -1,0 +1,86 @@
+"""Adam, as in Caffe: a running mean of the gradient, divided by the root of a running mean of its square.
+
+    mean    = momentum * mean + (1 - momentum) * gradient
+    squares = momentum2 * squares + (1 - momentum2) * gradient^2
+    data    = data - rate * lr_mult * correction * mean / (sqrt(squares) + delta)
+    correction = sqrt(1 - momentum2^t) / (1 - momentum^t)                  t = 1, 2, ...: the number of this update
+
+The correction makes up for histories that begin at zero. Two histories a parameter; a snapshot holds the means of all
+parameters, then the squares of all. `gradient` is clipped, divided by iter_size and decayed (see
+`Solver.apply_update`). float32, each operation rounded once, the correction too. Source: Caffe's AdamSolver; Kingma and
+Ba 2015.
+"""
+
+import math
+
+import numpy as np
+
+from layers.core.cpu.compiled import cached
+from layers.core.cuda.kernel import cuda, kernel
+from solvers import rule
+from solvers.sgd import gradient_at, gradient_plain
+from solvers.solver import Solver
+
+
+class AdamSolver(Solver):
+    """`type: "Adam"`: two histories a parameter, of gradients and of their squares."""
+
+    histories = 2
+
+    def _check(self):
+        super()._check()
+        # With either at 1 the correction divides by zero or is zero, and nothing is learnt.
+        rule.need_share(self, "momentum", below=True)
+        rule.need_share(self, "momentum2", below=True)
+        rule.need_delta(self)
+
+    def update(self, number, blob, gradient, rate):
+        """Change one parameter and its histories; afterwards `blob.diff` is what was subtracted, as in Caffe."""
+        if not rule.rests(self, number, blob):
+            kind, t = blob.dtype.type, self.iter + 1
+            one, two = kind(self.param.momentum), kind(self.param.momentum2)
+            # Powers of a large t are below the smallest float32: nothing is left to correct then.
+            correction = kind(math.sqrt(1 - float(two) ** t) / (1 - float(one) ** t))
+            numbers = one, 1 - one, two, 1 - two, self.param.delta, kind(rate) * correction
+            rule.run(self, adam_cpu, adam_cuda, number, blob, gradient, numbers)
+
+
+def adam_plain(data, diff, mean, squares, momentum, rest, momentum2, rest2, delta, rate, clip, scale, l2, l1):
+    """The same in NumPy, which `adam_cpu` must equal bit for bit.
+
+    `rest` is 1 - momentum, `rest2` 1 - momentum2; `rate` has the correction in it.
+    """
+    gradient = gradient_plain(data, diff, clip, scale, l2, l1)
+    mean[...] = momentum * mean + rest * gradient
+    squares[...] = momentum2 * squares + rest2 * (gradient * gradient)
+    diff[...] = rate * (mean / (np.sqrt(squares) + delta))
+    data -= diff
+
+
+@cached(error_model="numpy")  # a delta of 0 gives NaN where there is no gradient, as in Caffe
+def adam_cpu(first, last, data, diff, mean, squares, momentum, rest, momentum2, rest2, delta, rate, clip, scale, l2, l1):
+    """Update the elements [first, last) of flat arrays."""
+    data, diff, mean, squares = data[first:last], diff[first:last], mean[first:last], squares[first:last]
+    for i in range(data.size):
+        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+        one = momentum * mean[i] + rest * gradient
+        two = momentum2 * squares[i] + rest2 * (gradient * gradient)
+        step = rate * (one / (math.sqrt(two) + delta))
+        mean[i] = one
+        squares[i] = two
+        diff[i] = step
+        data[i] -= step
+
+
+@kernel("float*, float*, float*, float*, float, float, float, float, float, float, float, float, float, float, int")
+def adam_cuda(data, diff, mean, squares, momentum, rest, momentum2, rest2, delta, rate, clip, scale, l2, l1, count):
+    """As `adam_cpu`, all elements; products and the sums that they go into are rounded once together."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+        one = momentum * mean[i] + rest * gradient
+        two = momentum2 * squares[i] + rest2 * (gradient * gradient)
+        step = rate * (one / (math.sqrt(two) + delta))
+        mean[i] = one
+        squares[i] = two
+        diff[i] = step
+        data[i] -= step
