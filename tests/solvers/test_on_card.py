@@ -5,9 +5,10 @@ import pytest
 
 from layers.core.cuda import card as cards
 from layers.core.cuda.driver import CardError
+from layers.core.cuda.small import Numbers
 from layers.core.net import Net
 from solvers import health, sgd, snapshot, solver
-from tests.layers.core.cuda.simulated import needs_card
+from tests.layers.core.cuda.simulated import needs_card, read
 from tests.solvers import small, test_goldens
 from tests.solvers.test_goldens import copied, here  # noqa: F401
 
@@ -83,7 +84,14 @@ def test_the_kernel_equals_the_plain_rule():
     parts = [card.arena.take(one.nbytes) for one in arrays]
     for part, values in zip(parts, arrays):
         card.upload(part.span, values)
-    card.run(sgd.sgd_cuda, 333, *(part.span for part in parts), *numbers)
+    momentum, rate, clip, *rest = numbers
+    own, step = Numbers(card, 5), Numbers(card, 2)
+    own.write([momentum, rate, *rest])
+    for halted in (1, 0):
+        step.write([halted, clip])
+        card.run(sgd.sgd_cuda, 333, *(part.span for part in parts), step.span, own.span)
+        if halted:
+            assert np.array_equal(read(card, parts[0].span, 333), arrays[0], equal_nan=True)
     sgd.sgd_plain(*arrays, *numbers)
     for part, expected in zip(parts, arrays):
         found = np.empty_like(expected)
