@@ -24,7 +24,7 @@ from caffe.pycaffe import (
 __version__ = "1.0.0"  # of the Caffe whose behaviour this is
 
 __all__ = [
-    "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "NetSpec",
-    "RMSPropSolver", "SGDSolver", "TEST", "TRAIN", "coord_map", "get_mode", "get_solver", "layer_type_list", "layers",
-    "params", "proto", "set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed", "to_proto",
+    "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "NetSpec", "RMSPropSolver",
+    "SGDSolver", "TEST", "TRAIN", "coord_map", "get_mode", "get_solver", "layer_type_list", "layers", "params", "proto",
+    "set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed", "to_proto",
 ]

@@ -16,7 +16,8 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
-from solvers import rule
+from solvers import fields
+from solvers.on_card import CLIP, HALTED
 from solvers.sgd import gradient_at, gradient_plain
 from solvers.solver import Solver
 
@@ -28,15 +29,17 @@ class AdaDeltaSolver(Solver):
 
     def _check(self):
         super()._check()
-        rule.need_share(self, "momentum", below=False)
-        rule.need_delta(self)
+        fields.need_share(self, "momentum", below=False)
+        fields.need_delta(self)
 
-    def update(self, number, blob, gradient, rate):
-        """Change one parameter and its histories; afterwards `blob.diff` is what was subtracted, as in Caffe."""
-        if not rule.rests(self, number, blob):
-            momentum = blob.dtype.type(self.param.momentum)
-            numbers = momentum, 1 - momentum, self.param.delta, rate
-            rule.run(self, adadelta_cpu, adadelta_cuda, number, blob, gradient, numbers)
+    def rule(self):
+        """Return the kernels."""
+        return adadelta_cpu, adadelta_cuda
+
+    def numbers(self, rate):
+        """Return momentum, what it leaves of 1, delta and rate."""
+        momentum = self.net.dtype.type(self.param.momentum)
+        return momentum, 1 - momentum, self.param.delta, rate
 
 
 def adadelta_plain(data, diff, squares, steps, momentum, rest, delta, rate, clip, scale, l2, l1):
@@ -63,14 +66,18 @@ def adadelta_cpu(first, last, data, diff, squares, steps, momentum, rest, delta,
         data[i] -= rate * step
 
 
-@kernel("float*, float*, float*, float*, float, float, float, float, float, float, float, float, int")
-def adadelta_cuda(data, diff, squares, steps, momentum, rest, delta, rate, clip, scale, l2, l1, count):
+@kernel("float*, float*, float*, float*, float*, float*, int")
+def adadelta_cuda(data, diff, squares, steps, step, numbers, count):
     """As `adadelta_cpu`, all elements; products and the sums that they go into are rounded once together."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
-        square = momentum * squares[i] + rest * (gradient * gradient)
-        step = gradient * math.sqrt((delta + steps[i]) / (delta + square))
-        squares[i] = square
-        steps[i] = momentum * steps[i] + rest * (step * step)
-        diff[i] = rate * step
-        data[i] -= rate * step
+    if step[HALTED] == 0:
+        momentum, rest, delta = numbers[0], numbers[1], numbers[2]
+        clip, scale, l2, l1 = step[CLIP], numbers[4], numbers[5], numbers[6]
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+            square = momentum * squares[i] + rest * (gradient * gradient)
+            squares[i] = square
+            change = gradient * math.sqrt((delta + steps[i]) / (delta + square))
+            steps[i] = momentum * steps[i] + rest * (change * change)
+            change = numbers[3] * change  # read here: one register less over the root
+            diff[i] = change
+            data[i] -= change

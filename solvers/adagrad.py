@@ -13,7 +13,8 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
-from solvers import rule
+from solvers import fields
+from solvers.on_card import CLIP, HALTED
 from solvers.sgd import gradient_at, gradient_plain
 from solvers.solver import Solver
 
@@ -25,13 +26,16 @@ class AdaGradSolver(Solver):
 
     def _check(self):
         super()._check()
-        rule.refuse_momentum(self, "AdaGrad")
-        rule.need_delta(self)
+        fields.refuse_momentum(self, "AdaGrad")
+        fields.need_delta(self)
 
-    def update(self, number, blob, gradient, rate):
-        """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
-        if not rule.rests(self, number, blob):
-            rule.run(self, adagrad_cpu, adagrad_cuda, number, blob, gradient, (self.param.delta, rate))
+    def rule(self):
+        """Return the kernels."""
+        return adagrad_cpu, adagrad_cuda
+
+    def numbers(self, rate):
+        """Return delta and rate."""
+        return self.param.delta, rate
 
 
 def adagrad_plain(data, diff, history, delta, rate, clip, scale, l2, l1):
@@ -55,13 +59,16 @@ def adagrad_cpu(first, last, data, diff, history, delta, rate, clip, scale, l2, 
         data[i] -= step
 
 
-@kernel("float*, float*, float*, float, float, float, float, float, float, int")
-def adagrad_cuda(data, diff, history, delta, rate, clip, scale, l2, l1, count):
+@kernel("float*, float*, float*, float*, float*, int")
+def adagrad_cuda(data, diff, history, step, numbers, count):
     """As `adagrad_cpu`, all elements; products and the sums that they go into are rounded once together."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
-        squares = history[i] + gradient * gradient
-        step = rate * (gradient / (math.sqrt(squares) + delta))
-        history[i] = squares
-        diff[i] = step
-        data[i] -= step
+    if step[HALTED] == 0:
+        delta, rate = numbers[0], numbers[1]
+        clip, scale, l2, l1 = step[CLIP], numbers[2], numbers[3], numbers[4]
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+            squares = history[i] + gradient * gradient
+            change = rate * (gradient / (math.sqrt(squares) + delta))
+            history[i] = squares
+            diff[i] = change
+            data[i] -= change

@@ -17,7 +17,8 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
-from solvers import rule
+from solvers import fields
+from solvers.on_card import CLIP, HALTED
 from solvers.sgd import gradient_at, gradient_plain
 from solvers.solver import Solver
 
@@ -30,19 +31,20 @@ class AdamSolver(Solver):
     def _check(self):
         super()._check()
         # With either at 1 the correction divides by zero or is zero, and nothing is learnt.
-        rule.need_share(self, "momentum", below=True)
-        rule.need_share(self, "momentum2", below=True)
-        rule.need_delta(self)
+        fields.need_share(self, "momentum", below=True)
+        fields.need_share(self, "momentum2", below=True)
+        fields.need_delta(self)
 
-    def update(self, number, blob, gradient, rate):
-        """Change one parameter and its histories; afterwards `blob.diff` is what was subtracted, as in Caffe."""
-        if not rule.rests(self, number, blob):
-            kind, t = blob.dtype.type, self.iter + 1
-            one, two = kind(self.param.momentum), kind(self.param.momentum2)
-            # Powers of a large t are below the smallest float32: nothing is left to correct then.
-            correction = kind(math.sqrt(1 - float(two) ** t) / (1 - float(one) ** t))
-            numbers = one, 1 - one, two, 1 - two, self.param.delta, kind(rate) * correction
-            rule.run(self, adam_cpu, adam_cuda, number, blob, gradient, numbers)
+    def rule(self):
+        """Return the kernels."""
+        return adam_cpu, adam_cuda
+
+    def numbers(self, rate):
+        """Return momentum and momentum2, with what each leaves of 1, delta, and the rate with the correction."""
+        kind, t = self.net.dtype.type, self.iter + 1
+        one, two = kind(self.param.momentum), kind(self.param.momentum2)
+        correction = kind(math.sqrt(1 - float(two) ** t) / (1 - float(one) ** t))
+        return one, 1 - one, two, 1 - two, self.param.delta, kind(rate) * correction
 
 
 def adam_plain(data, diff, mean, squares, momentum, rest, momentum2, rest2, delta, rate, clip, scale, l2, l1):
@@ -72,15 +74,18 @@ def adam_cpu(first, last, data, diff, mean, squares, momentum, rest, momentum2, 
         data[i] -= step
 
 
-@kernel("float*, float*, float*, float*, float, float, float, float, float, float, float, float, float, float, int")
-def adam_cuda(data, diff, mean, squares, momentum, rest, momentum2, rest2, delta, rate, clip, scale, l2, l1, count):
+@kernel("float*, float*, float*, float*, float*, float*, int")
+def adam_cuda(data, diff, mean, squares, step, numbers, count):
     """As `adam_cpu`, all elements; products and the sums that they go into are rounded once together."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
-        one = momentum * mean[i] + rest * gradient
-        two = momentum2 * squares[i] + rest2 * (gradient * gradient)
-        step = rate * (one / (math.sqrt(two) + delta))
-        mean[i] = one
-        squares[i] = two
-        diff[i] = step
-        data[i] -= step
+    if step[HALTED] == 0:
+        momentum, rest, momentum2, rest2, delta, rate = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]
+        clip, scale, l2, l1 = step[CLIP], numbers[6], numbers[7], numbers[8]
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+            one = momentum * mean[i] + rest * gradient
+            two = momentum2 * squares[i] + rest2 * (gradient * gradient)
+            change = rate * (one / (math.sqrt(two) + delta))
+            mean[i] = one
+            squares[i] = two
+            diff[i] = change
+            data[i] -= change

@@ -14,7 +14,8 @@ import numpy as np
 
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
-from solvers import rule
+from solvers import fields
+from solvers.on_card import CLIP, HALTED
 from solvers.sgd import gradient_at, gradient_plain
 from solvers.solver import Solver
 
@@ -26,16 +27,18 @@ class RMSPropSolver(Solver):
 
     def _check(self):
         super()._check()
-        rule.refuse_momentum(self, "RMSProp")
-        rule.need_share(self, "rms_decay", below=True)
-        rule.need_delta(self)
+        fields.refuse_momentum(self, "RMSProp")
+        fields.need_share(self, "rms_decay", below=True)
+        fields.need_delta(self)
 
-    def update(self, number, blob, gradient, rate):
-        """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
-        if not rule.rests(self, number, blob):
-            decay = blob.dtype.type(self.param.rms_decay)
-            numbers = decay, 1 - decay, self.param.delta, rate
-            rule.run(self, rmsprop_cpu, rmsprop_cuda, number, blob, gradient, numbers)
+    def rule(self):
+        """Return the kernels."""
+        return rmsprop_cpu, rmsprop_cuda
+
+    def numbers(self, rate):
+        """Return rms_decay, what it leaves of 1, delta and rate."""
+        decay = self.net.dtype.type(self.param.rms_decay)
+        return decay, 1 - decay, self.param.delta, rate
 
 
 def rmsprop_plain(data, diff, history, decay, rest, delta, rate, clip, scale, l2, l1):
@@ -59,13 +62,16 @@ def rmsprop_cpu(first, last, data, diff, history, decay, rest, delta, rate, clip
         data[i] -= step
 
 
-@kernel("float*, float*, float*, float, float, float, float, float, float, float, float, int")
-def rmsprop_cuda(data, diff, history, decay, rest, delta, rate, clip, scale, l2, l1, count):
+@kernel("float*, float*, float*, float*, float*, int")
+def rmsprop_cuda(data, diff, history, step, numbers, count):
     """As `rmsprop_cpu`, all elements; products and the sums that they go into are rounded once together."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
-        squares = decay * history[i] + rest * (gradient * gradient)
-        step = rate * (gradient / (math.sqrt(squares) + delta))
-        history[i] = squares
-        diff[i] = step
-        data[i] -= step
+    if step[HALTED] == 0:
+        decay, rest, delta, rate = numbers[0], numbers[1], numbers[2], numbers[3]
+        clip, scale, l2, l1 = step[CLIP], numbers[4], numbers[5], numbers[6]
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            gradient = gradient_at(data[i], diff[i], clip, scale, l2, l1)
+            squares = decay * history[i] + rest * (gradient * gradient)
+            change = rate * (gradient / (math.sqrt(squares) + delta))
+            history[i] = squares
+            diff[i] = change
+            data[i] -= change

@@ -1,7 +1,12 @@
 """Solver: Caffe's training loop, and how a solver type is found by its name.
 
-A solver type is one file, `solvers/<type in lower case>.py`, with a class `<Type>Solver` that has an update rule
-(`update`, and `histories` if it keeps more than one array a parameter). See sgd.py.
+A solver type is one file, `solvers/<type in lower case>.py`, with a class `<Type>Solver` and its update rule: `rule`, two
+kernels, `numbers`, what they take beside arrays, `histories`, how many arrays a parameter they keep. See sgd.py.
+
+The kernel of the CPU takes them as arguments: ``foo_cpu(first, last, data, diff, *histories, *numbers, clip, scale, l2, l1)``.
+That of a card reads them in the card's memory, so that an iteration can be recorded once and replayed with other numbers:
+``foo_cuda(data, diff, *histories, step, numbers, count)``, where the float32 `numbers` are ``*numbers, scale, l2, l1``, and
+``step[CLIP]`` is clip. It does nothing where ``step[HALTED]`` is not 0: then an earlier pass was bad, which nobody has seen yet.
 """
 
 import ast
@@ -18,11 +23,13 @@ from google.protobuf import message as protobuf_message
 
 from layers.core import rng
 from layers.core.blob import Blob
+from layers.core.cpu import parallel
 from layers.core.cuda.driver import CardError
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text, upgrade
 from netspec.errors import Error, UnknownName, nearest
 from solvers import health, log, policy, snapshot
+from solvers.on_card import OnCard
 from solvers.pixel_loss import PixelLoss
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -128,6 +135,7 @@ class Solver:
         self.history = History(self.history_shapes, self.net.dtype)
         self.net.beside = [blob for number, blob in enumerate(self.history.blobs)
                            if self.net.params_lr[number % len(self.net.params_lr)]]
+        self.on_card = None if self.net.card is None else OnCard(self)
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
@@ -361,15 +369,24 @@ class Solver:
         self.current_step = current_step
         if self._is_due(param.display):
             log.info("sgd_solver.cpp:105", f"Iteration {self.iter}, lr = {log.number(rate)}")
-        clip = self._clip()
+        steps = self._steps(rate, self._clip())
+        if self.on_card is not None:
+            self.on_card.send(steps)
+        for step in steps:
+            self.update(*step)
+
+    def _steps(self, rate, clip):
+        """Return what `update` takes, for each parameter."""
+        param, steps = self.param, []
         scale = np.float32(1) / np.float32(param.iter_size)
         for number, blob in enumerate(self.net.learnable_params):
             decay = np.float32(param.weight_decay) * np.float32(self.net.params_weight_decay[number])
             l1, l2 = (decay, np.float32(0)) if param.regularization_type == "L1" else (np.float32(0), decay)
-            self.update(number, blob, Gradient(clip, scale, l2, l1), rate * np.float32(self.net.params_lr[number]))
+            steps.append((number, blob, Gradient(clip, scale, l2, l1), rate * np.float32(self.net.params_lr[number])))
+        return steps
 
     def update(self, number, blob, gradient, rate):
-        """Change parameter `number`; what a solver type is made of.
+        """Change parameter `number` by the rule of the solver's type.
 
         Parameters
         ----------
@@ -380,7 +397,29 @@ class Solver:
         rate : numpy.float32
             The iteration's rate times the parameter's lr_mult.
         """
-        raise NotImplementedError(f"{type(self).__name__}.update")
+        if self.rests(number, rate):
+            blob.clear_diff()
+            return
+        histories = [self.history_of(number, which) for which in range(self.histories)]
+        card, (cpu, cuda) = self.update_on(blob), self.rule()
+        if card is None:
+            arrays = [array.reshape(-1) for array in (blob.data, blob.diff, *(one.data for one in histories))]
+            parallel.run(cpu, blob.count, *arrays, *map(blob.dtype.type, (*self.numbers(rate), *gradient)))
+        else:
+            spans = blob.change_on(card), blob.change_on(card, diff=True), *(one.change_on(card) for one in histories)
+            card.run(cuda, blob.count, *spans, *self.on_card.numbers_of(number))
+
+    def rule(self):
+        """Return the kernels of an update, for the CPU and for a card: see the head of this file."""
+        raise NotImplementedError(f"{type(self).__name__}.rule")
+
+    def numbers(self, rate):
+        """Return the numbers that the kernels take, for a parameter with this rate."""
+        raise NotImplementedError(f"{type(self).__name__}.numbers")
+
+    def rests(self, number, rate):
+        """Whether a parameter and its history stay as they are, and take no memory: by default, if its lr_mult is 0."""
+        return not self.net.params_lr[number]
 
     def history_of(self, number, which=0):
         """Return the history of a parameter (number `which` of it), a Blob; zeros when it is asked for first."""

@@ -6,7 +6,7 @@ from solvers import nesterov
 from tests.solvers import rules
 
 FIELDS = {"type": "Nesterov"}
-NUMBERS = (0.9, 0.013)
+NUMBERS = (0.9, 1.9, 0.013)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

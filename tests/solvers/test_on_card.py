@@ -8,9 +8,10 @@ import pytest
 
 from layers.core.cuda import card as cards
 from layers.core.cuda.driver import CardError
+from layers.core.cuda.small import Numbers
 from layers.core.net import Net
 from solvers import health, sgd, snapshot, solver
-from tests.layers.core.cuda.simulated import needs_card
+from tests.layers.core.cuda.simulated import needs_card, read
 from tests.solvers import small, test_goldens
 from tests.solvers.test_goldens import copied, here  # noqa: F401
 
@@ -91,7 +92,13 @@ def test_the_kernel_equals_the_plain_rule(type_name):
     parts = [card.arena.take(one.nbytes) for one in arrays]
     for part, values in zip(parts, arrays):
         card.upload(part.span, values)
-    card.run(kernel, 333, *(part.span for part in parts), *numbers)
+    own, step = Numbers(card, len(numbers) - 1), Numbers(card, 2)
+    own.write([*numbers[:-4], *numbers[-3:]])
+    for halted in (1, 0):
+        step.write([halted, numbers[-4]])
+        card.run(kernel, 333, *(part.span for part in parts), step.span, own.span)
+        if halted:
+            assert np.array_equal(read(card, parts[0].span, 333), arrays[0], equal_nan=True)
     plain(*arrays, *numbers)
     for part, expected in zip(parts, arrays):
         found = np.empty_like(expected)
