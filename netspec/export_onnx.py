@@ -21,7 +21,7 @@ import numpy as np
 
 from netspec import caffe_pb2, files, geometry, graph, measure, recipes, text, weights
 from netspec.errors import Error, UnknownName, nearest, run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, dropped_by, named_shapes, say_dropped
 
 OPSET = 17
 IR_VERSION = 8  # of the model file, the one that opset 17 came with
@@ -459,9 +459,12 @@ def main(argv=None):
     parser.add_argument("--output", action="append", default=[], metavar="BLOB",
                         help="a blob to give out (default: those that no layer reads); may be repeated")
     parser.add_argument("--free", action="store_true", help="leave the inputs' height and width open")
+    add_allow_unknown(parser)
     options = parser.parse_args(argv)
     onnx = _onnx()
-    net = text.read_net(recipes.find_net(options.net, ("deploy", "val", "test")))
+    dropped = dropped_by(options)
+    net = text.read_net(recipes.find_net(options.net, ("deploy", "val", "test")), dropped)
+    say_dropped(dropped)
     with weights.read_weights(files.find(options.weights, what="weights")) as source:
         arrays = {name: [blob.data for blob in blobs if blob is not None] for name, blobs in source.layers.items()}
     model = to_onnx(net, arrays, named_shapes(options.shape, "--shape"), options.output, options.free)

@@ -22,7 +22,7 @@ from fractions import Fraction
 from netspec import caffe_pb2, geometry, graph, recipes, text
 from netspec.coord_map import PASS_THROUGH_LAYERS
 from netspec.errors import Error, UnknownName, nearest, run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, dropped_by, named_shapes, say_dropped
 
 CHANNELS = {"data": 3, "color": 3, "hha": 3, "depth": 1, "label": 1, "sem": 1, "geo": 1}  # of the FCN data layers' tops
 SIZE = (500, 500)  # an image of PASCAL VOC, unless --input says otherwise
@@ -266,9 +266,13 @@ def main(argv=None):
                         help="shape of a data layer's top, such as data=1,3,500,500; may be repeated")
     parser.add_argument("--blob", metavar="NAME", help="only this blob")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], default="TEST", help="for include rules (default: TEST)")
+    add_allow_unknown(parser)
     options = parser.parse_args(argv)
     path = recipes.find_net(options.net, ("deploy", "val", "test", "train", "trainval"))
-    rows = measure(text.read_net(path), named_shapes(options.input), getattr(caffe_pb2, options.phase),
+    dropped = dropped_by(options)
+    net = text.read_net(path, dropped)
+    say_dropped(dropped)
+    rows = measure(net, named_shapes(options.input), getattr(caffe_pb2, options.phase),
                    places=text.layer_places(path))
     if options.blob is None:
         print("\n".join(table(rows)))

@@ -9,7 +9,7 @@ import sys
 from layers.core.net import Net
 from netspec import files, recipes, text
 from netspec.errors import Error, UnknownName, run_door
-from netspec.options import key_values
+from netspec.options import dropped_by, key_values, say_dropped
 from solvers import data_layers, engine, log, solver, training
 
 EXAMPLES = """examples:
@@ -69,14 +69,17 @@ def find_solver(name):
 
 def _train(options):
     path = find_solver(options.solver)
-    param = text.read_solver(path)
+    dropped = dropped_by(options)
+    param = text.read_solver(path, dropped)
+    say_dropped(dropped)
     given = options.weights.split(",") if options.weights else [w for line in param.weights for w in line.split(",")]
     given = [files.find(name.strip(), beside=path, what="weights") for name in given if name.strip()]
     param.ClearField("weights")
     edit = data_layers.use_sample if options.sample else None
     if options.data:
         edit = data_layers.Settings(key_values(options.data))
-    machine = solver.make(param, net_class=functools.partial(Net, **engine.use(options, param)), path=path, edit=edit)
+    machine = solver.make(param, net_class=functools.partial(Net, **engine.use(options, param)), path=path, edit=edit,
+                          allow_unknown=options.allow_unknown)
     engine.say_plan(options, machine.net)
     if options.data:
         edit.refuse_unused()

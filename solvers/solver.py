@@ -97,6 +97,8 @@ class Solver:
         Where `param` comes from when it is a message.
     edit : callable, optional
         ``edit(net_message)`` may change each net (in place) before it is made.
+    allow_unknown : bool, optional
+        Drop unknown fields of the nets' files, with a warning for each.
 
     Attributes
     ----------
@@ -115,10 +117,10 @@ class Solver:
 
     histories = 1
 
-    def __init__(self, param, net_class=Net, path="", edit=None):
+    def __init__(self, param, net_class=Net, path="", edit=None, allow_unknown=False):
         self.param, found = _read(param)
         self.path = os.fspath(path or found)
-        self.net_class, self.edit = net_class, edit
+        self.net_class, self.edit, self.allow_unknown = net_class, edit, allow_unknown
         log.start()
         self._check()
         if self.param.random_seed >= 0:
@@ -194,9 +196,14 @@ class Solver:
             path = files.find(net, beside=self.path or None, what=what)
             log.info(place, f"Creating {what} from file: {path}")
             if self.edit is None:
+                if self.allow_unknown:
+                    options["allow_unknown"] = True
                 made = self.net_class(path, **options)
             else:
-                message = text.read_net(path)
+                dropped = [] if self.allow_unknown else None
+                message = text.read_net(path, dropped)
+                for sentence in dropped or ():
+                    log.warning(place, sentence)
                 self.edit(message)
                 made = self.net_class(message, source=path, **options)
         else:

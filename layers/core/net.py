@@ -60,6 +60,8 @@ class Net:
     device : str or int, optional
         Where the net computes: "cpu", or an NVIDIA card, "gpu:0" or its number; the environment's DEEPJET_DEVICE, or "cpu", when
         not given. Layers that have no kernels for cards compute on the CPU between the others.
+    allow_unknown : bool, optional
+        Drop fields of the prototxt that neither Caffe nor a known fork has, with a warning for each; layers are never dropped.
 
     Attributes
     ----------
@@ -73,23 +75,29 @@ class Net:
         Tops of Input layers; blobs that no layer reads (sorted by name, as in Caffe).
     learnable_params : list of Blob
         Each shared parameter once; `params_lr` and `params_weight_decay` are their multipliers.
+    dropped : list of str
+        What `allow_unknown` dropped, a sentence for each field.
     """
 
     def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
-                 source="", math=None, border=True, low_memory=False, keep=(), device=None):
+                 source="", math=None, border=True, low_memory=False, keep=(), device=None, allow_unknown=False):
         math = math or os.environ.get("DEEPJET_MATH", "fast")
         if math not in MATH:
             raise Error(f"math is '{math}'; it must be one of {', '.join(MATH)}")
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
             raise Error(f"the phase is {phase!r}; it must be TRAIN ({caffe_pb2.TRAIN}) or TEST ({caffe_pb2.TEST})")
         if isinstance(net, protobuf_message.Message):
-            self.source = os.fspath(source)
+            self.source, self.dropped = os.fspath(source), []
             param = caffe_pb2.NetParameter()
             param.CopyFrom(net)
             param = upgrade.upgrade_net(param)
         else:
             self.source = os.fspath(net)
-            param = text.read_net(self.source)
+            dropped = [] if allow_unknown else None
+            param = text.read_net(self.source, dropped)
+            self.dropped = dropped or []
+            for sentence in self.dropped:
+                log.warning("%s", sentence)
         param.state.phase = phase
         if level:
             param.state.level = level
