@@ -1,6 +1,8 @@
 """A net's data layers: which they are, what they read, and how a command sends them to other data."""
 
 import ast
+import contextlib
+import importlib
 import os
 
 from google.protobuf import text_format
@@ -127,9 +129,19 @@ def mean_beside(path):
         try:
             layers = find(text.read_net(other, dropped=[])) if os.path.isfile(other) else ()
             for layer in layers:
-                mean = param_dict(layer).get("mean") if layer.type == "Python" else layer.transform_param.mean_value
+                mean = _python_mean(layer) if layer.type == "Python" else layer.transform_param.mean_value
                 if mean and len(mean) == 3:
                     return tuple(float(value) for value in mean), other
         except (Error, TypeError, ValueError):
             continue  # only a guess: a broken neighbour does not matter here
     return None, None
+
+
+def _python_mean(layer):
+    # The mean in the param_str, or that which the data layer's class has for its first picture.
+    mean = param_dict(layer).get("mean")
+    if mean is None and layer.top[0] in ("data", "color"):
+        name = layer.python_param.module.removesuffix("_layers")
+        with contextlib.suppress(ImportError):
+            mean = getattr(getattr(importlib.import_module(f"data.{name}"), layer.python_param.layer, None), "default_mean", None)
+    return mean
