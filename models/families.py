@@ -3,7 +3,7 @@
 `given` are the options of a `design.Design`; small nets for a CPU are in `small`.
 """
 
-from models import parts, streams, trunks
+from models import forms, parts, streams, trunks
 from models.design import design
 from models.losses import GEOMETRIC_CLASSES, check_classes, finish, scored
 from netspec.coord_map import crop
@@ -18,9 +18,11 @@ def vgg(dataset, split, classes, data=None, scales=None, **given):
     `scales` = {"pool4": 0.01, ...} multiplies the skip streams for training all at once.
     """
     n, plan, classes = NetSpec(), design(given), check_classes(classes)
-    dataset.add(n, split, data, params=plan.keys(split, dataset.splits))
+    dataset.add(n, split, data, params=plan.keys(split, dataset.splits), training_set=plan.training_set)
     top = trunks.vgg16(n, n.data, split == "deploy", pad=plan.pad, param=parts.trunk_rates(plan), last=plan.only)
     count = scored(classes, plan)
+    if plan.form != "plain":
+        return forms.finished(n, streams.scored_once(n, top, count, plan), classes, split, dataset.splits, plan)
     if plan.only:
         scores = streams.single(n, plan.only, count, plan)
     else:
@@ -72,8 +74,8 @@ def vgg_late_fusion(dataset, split, classes, data=None, modalities=("color", "hh
                           plan.biases) for name in modalities]
     share = 1 / len(scores) if plan.late == "average" else 1
     n.score_fused = L.Eltwise(*scores, operation=P.Eltwise.SUM, coeff=[share] * len(scores))
-    n.score = crop(parts.upscore(n, "upscore", n.score_fused, classes, 64, 32), n[modalities[0]])
-    finish(n, n.score, classes, split, dataset.splits, plan)
+    scores = crop(parts.upscore(n, "upscore", n.score_fused, classes, 64, 32), n[modalities[0]])
+    finish(n, scores, classes, split, dataset.splits, plan)
     return n.to_proto()
 
 

@@ -3,7 +3,7 @@
 They take the options of the paper's nets (`design.Design`), so that what the paper compares can be compared here.
 """
 
-from models import parts, streams, trunks
+from models import forms, parts, streams, trunks
 from models.design import design
 from models.losses import check_classes, finish, scored
 from netspec.spec import NetSpec
@@ -45,6 +45,8 @@ def narrow(dataset, split, classes, data=None, widths=(16, 32, 64, 96, 128), con
     top = trunks.narrow_vgg(n, top, widths, convolutions, fc_width, fc_kernel, split == "deploy", dropout,
                             parts.trunk_rates(plan), plan.only)
     count = scored(classes, plan)
+    if plan.form != "plain":
+        return forms.finished(n, streams.scored_once(n, top, count, plan), classes, split, dataset.splits, plan)
     if plan.only:
         scores = streams.single(n, plan.only, count, plan, grouped=True)
     else:

@@ -19,6 +19,11 @@ EXAMPLES = """examples:
   python -m netspec.make fcn_sample --set finest=16 --set stages=staged --into runs/sample16s
   python -m netspec.make --all"""
 
+START = '''"""First values, as those of models/{name}."""
+
+from models.{name}.net import start  # noqa: F401
+'''
+
 
 def main(argv=None):
     """Print one prototxt, the list of models, or write all prototxts beside their recipes."""
@@ -38,7 +43,8 @@ def main(argv=None):
     parser.add_argument("--into", metavar="FOLDER", help="write all splits and the solver into a folder, to be run there")
     options = parser.parse_args(argv)
     if options.list or options.all:
-        if options.split or options.classes is not None or options.data or options.set or options.into or (options.all and options.name):
+        others = options.split, options.classes is not None, options.data, options.set, options.into
+        if any(others) or (options.all and options.name):
             parser.error("--list takes no option but a model, --all none and no model")
         if options.name:
             return list_options(options.name)
@@ -154,7 +160,7 @@ def write_into(folder, name, classes=None, settings=None):
     contents = {f"{split}.prototxt": make(name, split, classes, None, options) for split in module.SPLITS}
     contents["solver.prototxt"] = make(name, "solver", None, None, solver)
     if hasattr(module, "start"):
-        contents["net.py"] = f'"""First values, as those of models/{name}."""\n\nfrom models.{name}.net import start  # noqa: F401\n'
+        contents["net.py"] = START.format(name=name)
     os.makedirs(folder, exist_ok=True)
     for file, content in contents.items():
         files.write_text(os.path.join(folder, file), content)
