@@ -3,7 +3,7 @@
 Folders are relative to the project's root; ``python -m netspec.make fcn8s --data sbdd_dir=/there`` names others.
 """
 
-from models.design import NAMES, apart, design
+from models.design import NAMES, PUBLISHED, apart, design
 from netspec import caffe_pb2
 from netspec.errors import Error, UnknownName, nearest
 from netspec.spec import layers as L
@@ -51,13 +51,11 @@ class DataSet:
             raise UnknownName(f"no split '{split}'{nearest(split, self.splits)}; "
                               f"this model has {', '.join(self.splits)} and solver")
 
-    def add(self, n, split, data=None, tops=("data", "label"), params=None, inputs=(("data", 3),),
-            training_set=None):
+    def add(self, n, split, data=None, plan=PUBLISHED, tops=("data", "label"), params=None, inputs=(("data", 3),)):
         """Add the data layer of `split` to the NetSpec `n`; for "deploy" an Input layer for each of `inputs`.
 
         `data` are the user's keys of the param_str, which replace those given here; an unknown one is refused.
-        `params` are keys that this model adds, `inputs` pairs of a blob's name and channels, `training_set`
-        the name of other images for the split that is trained on.
+        `plan` is the net's Design; `params` are keys that this model adds, `inputs` pairs of a blob's name and channels.
         """
         self.check_split(split)
         data = dict(data or {})
@@ -70,8 +68,8 @@ class DataSet:
             return
         layer, keys = self._layers[split]
         if split == self.splits[0]:
-            layer, keys = self._training_sets.get(training_set, (layer, keys))
-        keys = {**keys, "seed": SEED, **(params or {})}
+            layer, keys = self._training_sets.get(plan.training_set, (layer, keys))
+        keys = {**keys, "seed": SEED, **(params or {}), **plan.keys(split, self.splits)}
         for key in data:
             if key not in keys:
                 raise UnknownName(f"{layer} has no parameter '{key}' in its {split} net{nearest(key, keys)}; "

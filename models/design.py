@@ -29,7 +29,7 @@ HELP = {
     "average_pool": "True: keep GoogLeNet's 7x7 average pooling, which 4.1 discards and Table 1's field of 907 counts",
     "late": "average (published, and section 5) or sum (caption of Table 5) of the two nets' scores",
     "features": "learned, or fixed: only score layers learn, and nothing is computed backward below them (Table 3)",
-    "biases": "published; doubled: twice the rate of weights, no decay; decayed: doubled and decayed, as 4.1 reads",
+    "biases": "published (twice the rate of weights, no decay; in AlexNet as weights), or paper: twice the rate, and decay (4.1)",
     "normalization": "of the loss: BATCH_SIZE (published: a sum, divided by the images of a batch), NONE (a sum), VALID "
                      "(a mean over labelled pixels), FULL",
     "loss": "softmax, or sigmoid: a cross-entropy for each class by itself (4.4)",
@@ -84,7 +84,7 @@ class Design:
                           ("upsampling", ("centred", "corners")), ("average_pool", (False, True)),
                           ("training_set", ("sbd", "voc")), ("rate", ("published", "paper")),
                           ("iterations", ("max_iter", "loop")), ("late", ("average", "sum")), ("features", ("learned", "fixed")),
-                          ("biases", ("published", "doubled", "decayed")), ("normalization", (None, *NORMALIZATIONS)),
+                          ("biases", ("published", "paper")), ("normalization", (None, *NORMALIZATIONS)),
                           ("loss", ("softmax", "sigmoid")), ("background", ("learned", "null")),
                           ("condition", tuple(CONDITIONS)), ("mirror", (False, True)), ("learning", (None, *LEARNING)),
                           ("gradients", (None, "mean", "sum")), ("stages", ("atonce", "staged"))):
@@ -188,6 +188,7 @@ class Design:
 COMMON = ("biases", "normalization", "mirror", "jitter", "learning", "gradients")  # of every model
 PASCAL = (*COMMON, "features", "class_weights", "condition", "sampling", "pad", "training_set")  # of VGG nets
 NAMES = tuple(field.name for field in dataclasses.fields(Design))
+PUBLISHED = Design()
 
 
 def design(given):

@@ -10,8 +10,7 @@ from netspec.spec import params as P
 LEARNED = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 FIXED = [{"lr_mult": 0}]
 FROZEN = [{"lr_mult": 0, "decay_mult": 0}] * 2  # weights and bias
-RATES = {"published": LEARNED, "doubled": LEARNED, "decayed": [{"lr_mult": 1, "decay_mult": 1},
-                                                              {"lr_mult": 2, "decay_mult": 1}]}
+RATES = {"published": LEARNED, "paper": [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 1}]}
 IGNORED_LABEL = 255
 
 
