@@ -98,6 +98,10 @@ class Accuracy(Layer):
         total, each = top[0].write_on(card), top[-1].write_on(card)
         card.launch(accuracy_finish_cuda, 1, counts.span, classes, total, each, len(top) > 1, threads=sums.threads(card))
 
+    def flag_cuda(self):
+        """Return the flag of a label that is no class number."""
+        return None if self._flag is None else self._flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""
         if self._flag.raised():

@@ -137,8 +137,8 @@ class Solver:
         self.history = History(self.history_shapes, self.net.dtype)
         self.net.beside = [blob for number, blob in enumerate(self.history.blobs)
                            if self.net.params_lr[number % len(self.net.params_lr)]]
-        self.on_card = None if self.net.card is None else OnCard(self)
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
+        self.on_card = None if self.net.card is None else OnCard(self)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
     def _check(self):
@@ -249,6 +249,7 @@ class Solver:
     def step(self, count):
         """Train `count` iterations; test, log and take snapshots when they are due."""
         param = self.param
+        self.settle()
         if not self.resumed:
             self.losses, self.smoothed_loss, self.first = [], 0.0, self.iter
             self.pixel_loss.clear()
@@ -264,13 +265,16 @@ class Solver:
             self._call(0)
             display = self._is_due(param.display)
             self.net.param.debug_info = bool(display and param.debug_info)
+            queued = self.on_card is not None and self.on_card.can()  # passes and update: nobody waits for them
+            if not queued:
+                self.settle()
             before = snapshot.record(self)
             try:
-                loss = sum(self._pass(before) for _ in range(param.iter_size))
+                (self.on_card.queue if queued else self.run_passes)(before)
             except CardError as error:
                 raise type(error)(f"{error}; iteration {self.iter} is not done; {self._keep(before)}") from error
-            self._smooth(loss / param.iter_size)
             if display:
+                self.settle()
                 lapse = time.perf_counter() - timer
                 pace = (self.iter - since) / (lapse or 1)
                 log.info("solver.cpp:218", f"Iteration {self.iter} ({log.number(pace)} iter/s, {log.number(lapse)}s/"
@@ -279,11 +283,15 @@ class Solver:
                 self._say_outputs("Train", "solver.cpp:237", outputs(self.net), loss_weights(self.net))
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
-            self._call(1)
-            try:
-                self.apply_update()
-            except CardError as error:
-                raise type(error)(f"{error}; the update of iteration {self.iter} is half done; {snapshot.last(self)}") from error
+            if queued:
+                self._new_rate()
+            else:
+                self._call(1)
+                try:
+                    self.apply_update()
+                except CardError as error:
+                    raise type(error)(f"{error}; the update of iteration {self.iter} is half done; "
+                                      f"{snapshot.last(self)}") from error
             self.iter += 1
             self._call(2)
             action = self.requested_action()
@@ -292,6 +300,23 @@ class Solver:
             if action == "stop":
                 self.stopped = True
                 break
+        self.settle()
+
+    def settle(self):
+        """Wait for the iterations that a card was told, so that losses are up to date; return whether there were any."""
+        return self.on_card is not None and self.on_card.settle()
+
+    def is_watched(self):
+        """Whether somebody wants to be called between passes and update."""
+        return bool(self._callbacks)
+
+    def run_passes(self, before):
+        """Run an iteration's passes; `before`: what `snapshot.record` said before them."""
+        self.take_losses([self._pass(before) for _ in range(self.param.iter_size)])
+
+    def take_losses(self, losses):
+        """Take the loss of each pass of an iteration."""
+        self._smooth(sum(losses) / self.param.iter_size)
 
     def _pass(self, before):
         """Run forward and backward; return the loss, which must be finite. `before`: what `snapshot.record` said before."""
@@ -353,6 +378,8 @@ class Solver:
         """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""
         is_kept = self.last_snapshot is not None and self.last_snapshot[0] == self.iter
         try:
+            if self.settle():
+                before = {**before, **snapshot.losses(self)}  # which were not known then
             if is_kept or health.bad_parameter(self.net):
                 return snapshot.last(self)
             return f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
@@ -369,6 +396,16 @@ class Solver:
 
     def apply_update(self):
         """Turn the accumulated diffs into an update of the weights: Caffe's order clip, normalise, regularise, rule."""
+        rate = self._new_rate()
+        clip = self._clip()
+        steps = self.steps(rate, clip)
+        if self.on_card is not None:
+            self.on_card.send(steps, clip)
+        for step in steps:
+            self.update(*step)
+
+    def _new_rate(self):
+        """Return the iteration's rate, and say so where it is displayed."""
         param = self.param
         rate, current_step = policy.learning_rate(param, self.iter, self.current_step)
         if param.lr_policy == "multistep" and current_step != self.current_step:
@@ -376,13 +413,9 @@ class Solver:
         self.current_step = current_step
         if self._is_due(param.display):
             log.info("sgd_solver.cpp:105", f"Iteration {self.iter}, lr = {log.number(rate)}")
-        steps = self._steps(rate, self._clip())
-        if self.on_card is not None:
-            self.on_card.send(steps)
-        for step in steps:
-            self.update(*step)
+        return rate
 
-    def _steps(self, rate, clip):
+    def steps(self, rate, clip):
         """Return what `update` takes, for each parameter."""
         param, steps = self.param, []
         scale = np.float32(1) / np.float32(param.iter_size)
@@ -447,9 +480,15 @@ class Solver:
         if limit < 0:
             return np.float32(1)
         touched = [blob for blob in self.net.learnable_params if blob.has_diff]
-        norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
-        if not norm > limit:
-            return np.float32(1)
+        if self.on_card is not None and all(blob.is_on(self.net.card, diff=True) for blob in touched):
+            norm = self.on_card.norm(touched)
+        else:
+            norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
+        return self.say_clip(norm, limit) if norm > limit else np.float32(1)
+
+    @staticmethod
+    def say_clip(norm, limit):
+        """Log that gradients are scaled down; return the factor."""
         factor = np.float32(limit / norm)
         log.info("sgd_solver.cpp:92", f"Gradient clipping: scaling down gradients (L2 norm {log.number(norm)} > "
                                       f"{log.number(limit)}) by scale factor {log.number(factor)}")
@@ -466,6 +505,7 @@ class Solver:
 
     def test(self, number=0):
         """Run one test net, with the training net's weights; return [(output name, averages)], None if stopped."""
+        self.settle()
         log.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{number})")
         net, passes = self.test_nets[number], self.param.test_iter[number]
         net.share_with(self.net)
@@ -503,6 +543,7 @@ class Solver:
 
     def snapshot(self):
         """Write weights and state, `PREFIX_iter_N.caffemodel` and `.solverstate`; return the two paths."""
+        self.settle()
         return snapshot.write(self)
 
     def restore(self, path):

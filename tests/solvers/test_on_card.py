@@ -151,13 +151,13 @@ def test_a_bad_loss_stops_the_run_and_keeps_the_state_before(tmp_path, monkeypat
     made = machine(tmp_path, monkeypatch)
     made.step(1)
     before = [blob.data.copy() for blob in kept(made)]
-    forward = Net.forward_from_to
+    run = Net._run
 
-    def spoiled(self, first, last, **how):
+    def spoiled(self, numbers, last, watched):
         self.blobs["data"].data[...] = np.nan
-        return forward(self, first + 1, last, **how)
+        return run(self, numbers[1:], last, watched)
 
-    monkeypatch.setattr(Net, "forward_from_to", spoiled)
+    monkeypatch.setattr(Net, "_run", spoiled)
     with pytest.raises(Exception, match=r"the loss is nan in iteration 1; .*kept in .*snap_iter_1\.solverstate"):
         made.step(1)
     again = machine(tmp_path, monkeypatch)

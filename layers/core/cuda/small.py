@@ -35,18 +35,25 @@ class Numbers:
 
 
 class Flag:
-    """A number that kernels set to 1 when they find something wrong: nobody waits for it until it is looked at."""
+    """A number that kernels set to 1 when they find something wrong: nobody waits for it until it is looked at.
+
+    Attributes
+    ----------
+    span : Span
+        Where the int32 is.
+    """
 
     def __init__(self, card):
         self.card, self._part = card, card.arena.take(4)
+        self.span = self._part.span
 
     def lowered(self):
         """Return the span of the int32, set to 0."""
-        self.card.clear(self._part.span, 4)
-        return self._part.span
+        self.card.clear(self.span, 4)
+        return self.span
 
     def raised(self):
         """Return whether a kernel found something; waits for all that was queued."""
         found = np.empty(1, np.int32)
-        self.card.download(found, self._part.span)
+        self.card.download(found, self.span)
         return bool(found[0])

@@ -40,8 +40,12 @@ class NativeCard(SimulatedCard):
         given = [ctypes.cast(one.address.ctypes.data, ctypes.POINTER(CTYPES[name])) if pointer
                  else np.dtype(name.removesuffix("ean")).type(one).item()
                  for (name, pointer), one in zip(kernel.arguments, arguments, strict=True)]
-        for BLOCK[0] in range(grid):
-            self._functions[kernel](*given)
+
+        def run():
+            for BLOCK[0] in range(grid):
+                self._functions[kernel](*given)
+
+        self._now_or_then(run)
 
     def run(self, kernel, count, *arguments):
         """Run a kernel over `count` elements."""
