@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 
-from data import metrics
+from data import augment, metrics
 from layers.core.cuda import scoring
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
@@ -208,12 +208,14 @@ def do_seg_tests(net, iteration, save_format, dataset, layer="score", gt="label"
 
 
 def _visit_in_order(message):
-    # A training split would be drawn at random, some pictures twice and some never.
+    # A training split would be drawn at random, some pictures twice and some never; and what is drawn for training
+    # (mirrored pictures, labels left out) is not what is to be scored.
     for layer in data_layers.find(message):
         if layer.type == "Python":
             params = data_layers.param_dict(layer)
             if "train" in str(params.get("split", "")):
-                layer.python_param.param_str = repr({**params, "randomize": False})
+                kept = {key: value for key, value in params.items() if key not in augment.DRAWN}
+                layer.python_param.param_str = repr({**kept, "randomize": False})
 
 
 def _heads(message, net, options):
