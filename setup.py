@@ -33,7 +33,7 @@ setup(
         # With NVIDIA's assembler, which tells of registers and spills without a card.
         "cuda-test": [*CUDA13, "nvidia-cuda-nvcc==13.0.*"],
         # OpenCV 5 dropped Caffe's importer; 4 is the second opinion on our files.
-        "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5"],
+        "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5", "onnx", "onnxruntime"],
         # The engines that `make bench` holds ours against.
         "bench": ["ncnn", "openvino", "onnxruntime", "onnx", "opencv-python-headless>=4.9,<5", "torch"],
         "proto": ["grpcio-tools"],

@@ -159,3 +159,12 @@ class Convolution(ConvolutionalLayer):
                 self.on_card.weight_gradient(below.on(self.card), error, self.blobs[0].change_on(self.card, diff=True), batch)
             if wanted:
                 self.on_card.image_gradient(error, self.blobs[0].on(self.card), None, below.write_on(self.card, diff=True), batch)
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        attributes, outputs, channels, group, kernel = export.window()
+        operands = [export.parameter(0, outputs, channels // group, *kernel)]
+        if param.convolution_param.bias_term:
+            operands.append(export.parameter(1, outputs))
+        return [export.node("Conv", source, *operands, **attributes) for source in sources]

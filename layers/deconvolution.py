@@ -127,3 +127,12 @@ class Deconvolution(ConvolutionalLayer):
                     self.on_card.downsample(error, weight, below_error, batch)
                 else:
                     self.on_card.forward(error, weight, None, below_error, batch)
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        attributes, outputs, channels, group, kernel = export.window()
+        operands = [export.parameter(0, channels, outputs // group, *kernel)]
+        if param.convolution_param.bias_term:
+            operands.append(export.parameter(1, outputs))
+        return [export.node("ConvTranspose", source, *operands, **attributes) for source in sources]
