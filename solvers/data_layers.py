@@ -139,8 +139,9 @@ def mean_beside(path):
 
 def _python_mean(layer):
     # The mean in the param_str, or that which the data layer's class has for its first picture.
-    mean = param_dict(layer).get("mean")
-    if mean is None and layer.top[0] in ("data", "color"):
+    params = param_dict(layer)
+    mean, tops = params.get("mean"), params.get("tops", layer.top)
+    if mean is None and tops and tops[0] in ("data", "color"):
         name = layer.python_param.module.removesuffix("_layers")
         with contextlib.suppress(ImportError):
             mean = getattr(getattr(importlib.import_module(f"data.{name}"), layer.python_param.layer, None), "default_mean", None)
