@@ -138,22 +138,21 @@ def normals(depth, x, y, missing, radius):
 
 def gravity(normal):
     """Return the unit vector of gravity from (..., 3) normals (nan: none)."""
-    flat = normal.reshape(-1, 3)
-    flat = flat[~np.isnan(flat[:, 0])]
-    if not len(flat):
+    flat = np.ascontiguousarray(normal.reshape(-1, 3).T)
+    flat = flat[:, ~np.isnan(flat[0])]
+    if not flat.size:
         raise Error("the depth image shows no surface from which gravity could be estimated: no window of "
                     f"{2 * GRAVITY_RADIUS + 1} pixels holds a plane")
     down = np.array([0.0, 1.0, 0.0])
     for degrees, count in ROUNDS:
         for _ in range(count):
-            along = np.abs(flat @ down)
-            floors, walls = flat[along > math.cos(math.radians(degrees))], flat[along < math.sin(math.radians(degrees))]
-            if len(floors) + len(walls):
-                values, vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)  # eigenvalues ascend
-                # A single wall fits every direction along it equally: the one nearest to what was thought before.
-                best = vectors[:, values <= values[0] + 1e-9 * np.abs(values).max()]
-                found = best @ (best.T @ down)
-                down = found / np.linalg.norm(found) if found.any() else down
+            along = np.abs(down @ flat)
+            sign = (along < math.sin(math.radians(degrees))) * 1.0 - (along > math.cos(math.radians(degrees)))
+            values, vectors = np.linalg.eigh((flat * sign) @ flat.T)  # walls minus floors; eigenvalues ascend
+            # A single wall fits every direction along it equally: the one nearest to what was thought before.
+            best = vectors[:, values <= values[0] + 1e-9 * np.abs(values).max()]
+            found = best @ (best.T @ down)
+            down = found / np.linalg.norm(found) if found.any() else down
     return down
 
 

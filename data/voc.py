@@ -69,7 +69,8 @@ class SBD(VOC):
     """The Semantic Boundaries Dataset: `folder` is the `dataset` folder of its archive."""
 
     title = "Semantic Boundaries Dataset"
-    source = "Berkeley's Semantic Boundaries Dataset (SBD) page (benchmark.tgz, folder benchmark_RELEASE/dataset)"
+    source = ("Berkeley's Semantic Boundaries Dataset page, www.cs.berkeley.edu/~bharath2/codes/SBD/download.html "
+              "(benchmark.tgz, folder benchmark_RELEASE/dataset)")
     folders = {"sbdd_dir": "data/sbdd/dataset"}
     splits = {"train": (8498,), "val": (2857,)}
     needed = ("train",)
