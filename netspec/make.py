@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   python -m netspec.make fcn_sample --set finest=16 --set stages=staged --into runs/sample16s
   python -m netspec.make --all"""
 
+OURS = ("# Made by `python -m netspec.make ", '"""First values, as those of models/')  # how our files begin
 START = '''"""First values, as those of models/{name}."""
 
 from models.{name}.net import start  # noqa: F401
@@ -149,7 +150,8 @@ def list_options(name):
 def write_into(folder, name, classes=None, settings=None):
     """Write every split, the solver and, where the model has a `start`, a net.py with it into `folder`.
 
-    Settings that are fields of the solver go to the solver alone. Snapshots go to ``<folder>/snapshot/``.
+    Settings that are fields of the solver go to the solver alone. Snapshots go to ``<folder>/snapshot/``. Files that
+    were made otherwise are never overwritten.
     """
     name = recipes.find(name)
     module = recipe(name)
@@ -162,6 +164,10 @@ def write_into(folder, name, classes=None, settings=None):
     if hasattr(module, "start"):
         contents["net.py"] = START.format(name=name)
     os.makedirs(folder, exist_ok=True)
+    for file in contents:
+        path = os.path.join(folder, file)
+        if os.path.exists(path) and not files.read_text(path).startswith(OURS):
+            raise Error(f"'{path}' is there and was not made by this command; nothing is written. Choose another folder")
     for file, content in contents.items():
         files.write_text(os.path.join(folder, file), content)
         print(os.path.join(folder, file))

@@ -126,6 +126,9 @@ def test_fields_of_the_solver_have_the_last_word():
     assert (solver.base_lr, solver.max_iter, solver.iter_size) == (3, 7, 20)
     with pytest.raises(UnknownName, match="a solver has no field and no option 'base_rl'; did you mean 'base_lr'?"):
         make.recipe("fcn32s").solver(base_rl=1)
+    with pytest.raises(Error, match="SolverParameter.base_lr takes a number, not 'fast'"):
+        make.recipe("fcn32s").solver(base_lr="fast")
+    assert list(make.recipe("fcn32s").solver(test_net=["a", "b"]).test_net) == ["a", "b"]
 
 
 def test_normalisations_are_caffes_words_and_the_published_one_is_as_published():
