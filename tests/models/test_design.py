@@ -85,6 +85,11 @@ def test_the_three_solvers_of_table_2_see_the_same_images():
     assert {one.max_iter * one.iter_size for one in solvers.values()} == {100000}
     assert {one.snapshot * one.iter_size for one in solvers.values()} == {4000}
     assert solvers["heavy"] == make.recipe("fcn32s").solver()
+    for how in ("accum", "online"):  # each has a file of its own
+        made = text.parse(make.make("fcn32s", f"solver_{how}"), caffe_pb2.SolverParameter())
+        assert made.snapshot_prefix == f"models/fcn32s/snapshot/{how}"
+        made.snapshot_prefix = solvers[how].snapshot_prefix
+        assert made == solvers[how]
 
 
 def test_a_sum_of_gradients_undoes_caffes_division_but_not_for_the_decay():

@@ -104,7 +104,7 @@ def test_number_of_classes_is_free(name):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_files_beside_the_recipe_are_up_to_date(name):
-    for split in (*make.recipe(name).SPLITS, "solver"):
+    for split in make.splits_of(make.recipe(name)):
         path = recipes.FOLDER / name / f"{split}.prototxt"
         assert path.read_text() == make.make(name, split), f"run `make models`: {path}"
 

@@ -146,13 +146,13 @@ def test_help_shows_an_example():
 
 
 def test_all_writes_only_what_changed(tmp_path, monkeypatch, capsys):
-    (tmp_path / "fcn32s").mkdir()
-    (tmp_path / "fcn32s" / "net.py").write_text("")
+    (tmp_path / "fcn16s").mkdir()
+    (tmp_path / "fcn16s" / "net.py").write_text("")
     monkeypatch.setattr(recipes, "FOLDER", tmp_path)
     assert make.main(["--all"]) == 0
-    assert sorted(path.name for path in (tmp_path / "fcn32s").glob("*.prototxt")) == [
+    assert sorted(path.name for path in (tmp_path / "fcn16s").glob("*.prototxt")) == [
         "deploy.prototxt", "solver.prototxt", "train.prototxt", "val.prototxt"]
-    assert text.read_net(tmp_path / "fcn32s" / "train.prototxt") == make.recipe("fcn32s").net("train")
+    assert text.read_net(tmp_path / "fcn16s" / "train.prototxt") == make.recipe("fcn16s").net("train")
     assert make.main(["--all"]) == 0
     assert capsys.readouterr().err.splitlines() == ["1 models, 4 files changed", "1 models, 0 files changed"]
 
