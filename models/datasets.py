@@ -6,6 +6,7 @@ Folders are relative to the project's root; ``python -m netspec.make fcn8s --dat
 from models.design import NAMES, PUBLISHED, apart, design
 from netspec import caffe_pb2
 from netspec.errors import Error, UnknownName, nearest
+from netspec.spec import assign_proto
 from netspec.spec import layers as L
 
 SEED = 1337
@@ -108,7 +109,11 @@ class DataSet:
             if key not in caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name:
                 raise UnknownName(f"a solver has no field and no option '{key}'"
                                   f"{nearest(key, (*NAMES, *caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name))}")
-        return caffe_pb2.SolverParameter(**{**fields, **last})
+        message = caffe_pb2.SolverParameter(**fields)
+        for key, value in last.items():
+            message.ClearField(key)
+            assign_proto(message, key, value)
+        return message
 
 
 # The published nets learn from SBD's training images and are scored on what VOC 2011's validation set adds to them.

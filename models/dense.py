@@ -14,7 +14,8 @@ values, so shift-and-stitch wants the padding before everything else: `padded_fi
 The functions take a NetParameter whose first layers bring the blobs that nothing is computed for (data, label); the
 dense output is the last layer's. Layers are convolutions and poolings in squares, and those that keep a place (ReLU, LRN,
 Dropout, Concat, Eltwise, Scale ...). A last window of a pooling that hangs over the edge, as Caffe has it, is left out by
-dilation and not by stitching: of n places that dilation gives, the first ``f floor(n / f)`` agree.
+dilation and not by stitching: of n places that dilation gives, the first ``f floor(n / f)`` agree. In a net that pads
+behind such a pooling the padding then lies elsewhere, and so the last places differ from the plain net's.
 """
 
 import collections

@@ -8,6 +8,9 @@ from models.start import interp
 DESCRIPTION = "FCN-32s on VGG16, PASCAL VOC: one stream, upsampled 32x in one step"
 SECTION = "4.1, 4.2, Tables 2, 3"
 SPLITS = VOC.splits
+SOLVERS = {  # of Table 2, whose third, heavy, is the published one
+    how: {"learning": how, "snapshot_prefix": f"models/fcn32s/snapshot/{how}"} for how in ("accum", "online")
+}
 OPTIONS = describe(*PASCAL, "form", "loss", "background", "upsampling")
 
 

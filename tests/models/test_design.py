@@ -85,6 +85,11 @@ def test_the_three_solvers_of_table_2_see_the_same_images():
     assert {one.max_iter * one.iter_size for one in solvers.values()} == {100000}
     assert {one.snapshot * one.iter_size for one in solvers.values()} == {4000}
     assert solvers["heavy"] == make.recipe("fcn32s").solver()
+    for how in ("accum", "online"):  # each has a file of its own
+        made = text.parse(make.make("fcn32s", f"solver_{how}"), caffe_pb2.SolverParameter())
+        assert made.snapshot_prefix == f"models/fcn32s/snapshot/{how}"
+        made.snapshot_prefix = solvers[how].snapshot_prefix
+        assert made == solvers[how]
 
 
 def test_a_sum_of_gradients_undoes_caffes_division_but_not_for_the_decay():
@@ -126,6 +131,9 @@ def test_fields_of_the_solver_have_the_last_word():
     assert (solver.base_lr, solver.max_iter, solver.iter_size) == (3, 7, 20)
     with pytest.raises(UnknownName, match="a solver has no field and no option 'base_rl'; did you mean 'base_lr'?"):
         make.recipe("fcn32s").solver(base_rl=1)
+    with pytest.raises(Error, match="SolverParameter.base_lr takes a number, not 'fast'"):
+        make.recipe("fcn32s").solver(base_lr="fast")
+    assert list(make.recipe("fcn32s").solver(test_net=["a", "b"]).test_net) == ["a", "b"]
 
 
 def test_normalisations_are_caffes_words_and_the_published_one_is_as_published():
