@@ -112,6 +112,14 @@ class Net(net.Net):
         return ({n: np.concatenate(p) for n, p in outputs.items()},
                 {n: np.concatenate(p) for n, p in gradients.items()})
 
+    def set_input_arrays(self, data, labels):
+        """Let a MemoryData layer, the net's first, deliver these arrays: (n, channels, height, width) and n labels, float32."""
+        first = self.layers[0] if self.layers else None
+        if first is None or first.type != "MemoryData":
+            raise Error("set_input_arrays is for nets whose first layer is a MemoryData; here it is "
+                        + (f"'{first.name}' ({first.type})" if first else 'missing'))
+        first.reset(data, labels)
+
     def save_hdf5(self, path, write_diff=False):
         """Write the parameters as HDF5."""
         path = str(path)
