@@ -72,6 +72,29 @@ def thin(message, width):
     return out
 
 
+def averaging(message, size, backward=False):
+    """Return a deploy net of one channel whose layers are means: linear functions pass it unchanged, where no padding is seen."""
+    shapes = {top: (1, 1, *size) for layer in message.layer if not layer.bottom for top in layer.top}
+    out = with_inputs(message, shapes)
+    for layer in out.layer:
+        if layer.type in ("Convolution", "Deconvolution"):
+            layer.convolution_param.num_output = layer.convolution_param.group = 1
+        elif layer.type == "Pooling":
+            layer.pooling_param.pool = caffe_pb2.PoolingParameter.AVE
+        elif layer.type == "LRN":
+            layer.type = "Power"
+            layer.ClearField("lrn_param")
+    net = make(out, backward=backward)
+    for name, blobs in net.params.items():
+        kind = net.layer_dict[name].type
+        if kind == "Convolution":
+            blobs[0].data[...] = 1 / blobs[0].data[0].size
+            blobs[1].data[...] = 0
+        elif kind == "Scale":
+            blobs[0].data[...] = 1
+    return net
+
+
 def gradients(net):
     """Return copies of the gradients of all parameters, {layer: [array, ...]}."""
     return {name: [blob.diff.copy() for blob in blobs] for name, blobs in net.params.items()}

@@ -121,7 +121,7 @@ def _run_all(due, real, device):
 def _warnings(say):
     """Let only warnings of the engine's log through, above the bar."""
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: say(f"{record.levelname.lower()}: {record.getMessage()}")
+    handler.emit = lambda record: say(record.getMessage())
     log.logger.addHandler(handler)
     try:
         yield

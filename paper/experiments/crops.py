@@ -6,7 +6,7 @@ import numpy as np
 
 from models import parts, trunks
 from models.datasets import VOC
-from netspec import caffe_pb2, geometry
+from netspec import geometry
 from netspec.coord_map import crop
 from netspec.errors import Error
 from netspec.measure import measure
@@ -45,21 +45,24 @@ def run(context):
     off = max(ramps.values())
     return {"rows": [
         exact("The offset of each crop follows from the net's definition", "4.3",
-              f"offsets computed from maps of coordinates in exact fractions, for the {files} published prototxts of {len(PUBLISHED)} "
-              "nets", "19 (32s); 5, 27 (16s); 5, 9, 31 (8s); 18 (AlexNet)", f"{same} of {offsets} offsets as published",
+              f"offsets computed from maps of coordinates in exact fractions, for the {files} published prototxts of "
+              f"{len(PUBLISHED)} nets", "19 (32s); 5, 27 (16s); 5, 9, 31 (8s); 18 (AlexNet)",
+              f"{same} of {offsets} offsets as published",
               same == offsets),
         exact("Crops bring streams into exact alignment with each other and with the image", "4.3, Fig. 3",
-              f"a plane as the image of all {len(PUBLISHED)} nets with averaging weights (one channel, average pooling, float64): the "
-              "scores must be the same plane where no padding is seen", "exact alignment", difference(off), off < 1e-9,
+              f"a plane as the image of all {len(PUBLISHED)} nets with averaging weights (one channel, average pooling, "
+              "float64): the scores must be the same plane where no padding is seen", "exact alignment",
+              difference(off), off < 1e-9,
               "A crop one pixel off would move the plane by one pixel. Off is in pixels."),
-        exact("The field of each score is centred on its pixel", "4.3", "the field's centre of the first score, in exact fractions, "
-              "for all of them", "pixel 0", f"pixel 0 in {sum(not any(one) for one in impulse.values())} of {len(impulse)}",
+        exact("The field of each score is centred on its pixel", "4.3", "the centre of the first score's field, in exact "
+              "fractions, for all of them", "pixel 0",
+              f"pixel 0 in {sum(not any(one) for one in impulse.values())} of {len(impulse)}",
               not any(any(one) for one in impulse.values())),
         exact("An FCN takes an input of any size and answers at that size", "Fig. 1",
               f"sizes of every blob for inputs of 1 to {LARGEST} pixels, {', '.join(STREAMS)} (pad 100)", "any size",
               f"{min(covered.values())} of {LARGEST} sizes at least", min(covered.values()) == LARGEST,
-              f"The paper does not say that the first convolution pads by 100. {least} is the least padding of FCN-32s that fits all "
-              "sizes; the offset is the padding less 81."),
+              f"The paper does not say that the first convolution pads by 100. {least} is the least padding of FCN-32s that fits "
+              "all sizes; the offset is the padding less 81."),
     ], "numbers": {"ramps": ramps, "covered": covered, "least_padding": least}}
 
 
@@ -75,32 +78,10 @@ def offsets_as_published():
     return same, files, offsets
 
 
-def averaging(message, size):
-    """Return a deploy net with one channel, average pooling and no normalisation: linear functions pass unchanged."""
-    shapes = {top: (1, 1, *size) for layer in message.layer if not layer.bottom for top in layer.top}
-    out = nets.with_inputs(message, shapes)
-    for layer in out.layer:
-        if layer.type in ("Convolution", "Deconvolution"):
-            layer.convolution_param.num_output = layer.convolution_param.group = 1
-        elif layer.type == "Pooling":
-            layer.pooling_param.pool = caffe_pb2.PoolingParameter.AVE
-        elif layer.type == "LRN":
-            layer.type = "Power"
-            layer.ClearField("lrn_param")
-    return out
-
-
 def error_of_ramp(name, size=(704, 736)):
     """Return by how many pixels a net's scores are out of place: planes in, planes out, float64."""
     message = importlib.import_module(f"models.{name}.net").net("deploy")
-    net = nets.make(averaging(message, size))
-    for layer, blobs in net.params.items():
-        kind = net.layer_dict[layer].type
-        if kind == "Convolution":
-            blobs[0].data[...] = 1 / blobs[0].data[0].size
-            blobs[1].data[...] = 0
-        elif kind == "Scale":
-            blobs[0].data[...] = 1
+    net = nets.averaging(message, size)
     rows, columns = np.mgrid[: size[0], : size[1]].astype(float)
     inside = tuple(slice(240, length - 240) for length in size)  # fields of 404 and an upsampling that sees two cells
     tops = [top for top in net.outputs if top.startswith("score")]

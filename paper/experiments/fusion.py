@@ -32,8 +32,8 @@ def run(context):
         exact("Score layers that start at zero do not interfere with the predictions of the other streams", "4.3",
               f"FCN-16s with a new skip (VGG16's layers at {WIDTH} channels, {SIZE[0]}x{SIZE[1]}): the fused scores beside the "
               "upsampled ones of the coarse stream", "no interference", difference(untouched), untouched == 0,
-              "The answer in pixels is still not that of FCN-32s, since 2x after 16x bilinear interpolation is not 32x: the scores "
-              f"differ by {100 * pixels:.1f} % of the largest, {100 * agree:.2f} % of the pixels get the same class."),
+              "The answer in pixels is still not that of FCN-32s, since 2x after 16x bilinear interpolation is not 32x: the "
+              f"scores differ by {100 * pixels:.1f} % of the largest, {100 * agree:.2f} % of the pixels get the same class."),
         exact("Under a maximum the gradient switches between the streams", "4.3",
               "Eltwise SUM and MAX of two streams: the share of scores that get a gradient in both", "switching",
               f"sum {100 * both:.0f} %, max {100 * one:.0f} %", both == 1 and one == 0,

@@ -25,7 +25,7 @@ def run(context):
     error, expected = mean_of_draws(context.seed)
     return {"rows": [
         exact("Restricting the loss to some cells is a mask between output and loss (DropConnect): dropped patches leave the "
-              "gradient", "3.4", "labels of dropped cells set to 255 (ignored), beside the loss's gradient times a mask of 0 and 1, "
+              "gradient", "3.4", "labels of dropped cells set to 255 (ignored), beside the loss's gradient times a mask, "
               "beside the sum of the gradients of the kept cells one by one; float64", "equal",
               difference(max(masked, patches)), max(masked, patches) < 1e-12 and not dropped,
               "Scores of dropped cells get a gradient of exactly 0."),

@@ -39,9 +39,9 @@ def run(context):
     floor = max(abs(0.9 ** (places // 20) / root**places - 1))
     return {"rows": [
         exact("Expanded, the step of SGD with momentum p on batches of k is a sum in which the example j images ago has the "
-              "coefficient p^floor(j/k)", "6.2", f"{UPDATES} updates of the real solver on a linear loss with batches and momenta "
-              + ", ".join(f"{batch}/{momentum}" for batch, momentum in REGIMES) + "; its history beside the sum, float64", "exact",
-              difference(worst), worst < 1e-12,
+              "coefficient p^floor(j/k)", "6.2", f"{UPDATES} updates of the real solver on a linear loss, batches and momenta "
+              + ", ".join(f"{batch}/{momentum}" for batch, momentum in REGIMES) + "; its history beside the sum, float64",
+              "exact", difference(worst), worst < 1e-12,
               "The paper sums the k gradients, Caffe's iter_size takes their mean: its rate must be k times the formula's (20 "
               "times for FCN-accum)."),
         exact("The geometric sum drops the floor where p^(1/k) = p'^(1/k')", "6.2",
