@@ -1,7 +1,8 @@
 """Dense outputs of a net that subsamples, message -> message: shift-and-stitch, and its equal by dilation (paper 3.2).
 
 Both give a score for every place of the input instead of one for every f-th, from the same parameters, bit for bit the
-same where sums are added in the same order; where y and x are multiples of f they are the plain net's.
+same where sums are added in the same order (``--math strict`` or ``caffe``; by default a convolution without holes may be
+Winograd's and one with holes is direct); where y and x are multiples of f they are the plain net's.
 
 shift-and-stitch    the net runs on the input shifted by each (y, x) with 0 <= y, x < f, as images of one batch; then the
                     outputs are interlaced.

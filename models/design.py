@@ -23,7 +23,7 @@ HELP = {
     "interpolation": "fixed (published) or learned (4.3): the upsampling between streams; the last is always fixed",
     "fusion": "sum, or max (4.3)",
     "form": "plain; dilated: no layer skips a place, filters have holes; stitched: the plain trunk on the image shifted by "
-            "every pixel of its stride, its outputs interlaced (3.2); both give the same scores, one for each pixel",
+            "every pixel of its stride, its outputs interlaced (3.2); both give the same score for each pixel",
     "upsampling": "centred: kernels of 2f (published), on the pixel; corners: of 2f - 1, the formula of 3.3, half a pixel off",
     "pad": "of the first convolution (published: 100; 97 is the least that covers every size)",
     "average_pool": "True: keep GoogLeNet's 7x7 average pooling, which 4.1 discards and Table 1's field of 907 counts",
