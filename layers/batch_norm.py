@@ -149,6 +149,18 @@ class BatchNorm(Layer):
         else:
             normalize_backward_on_card(card, self.normal.on(card), dy, dx, deviation, self.sizes)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, channels = param.batch_norm_param, export.bottoms[0][1]
+        if own.HasField("use_global_stats") and not own.use_global_stats:
+            export.fail("normalises with each batch's own statistics, which ONNX does in training only")
+        total = float(np.ravel(export.arrays.get(param.name, [0, 0, [0]])[2])[0])
+        factor = export.number(1 / total if total else 0)
+        mean, variance = (export.node("Mul", export.parameter(number, channels), factor) for number in (0, 1))
+        ones, zeros = export.constant(np.ones(channels, np.float32)), export.constant(np.zeros(channels, np.float32))
+        return [export.node("BatchNormalization", source, ones, zeros, mean, variance, epsilon=own.eps)]
+
 
 @cached(error_model="numpy")
 def weight_factor_at(weight):

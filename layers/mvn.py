@@ -87,6 +87,20 @@ class MVN(Layer):
             y, dy, deviation = top[0].on(card), top[0].on(card, diff=True), self.deviation.on(card)
             normalize_backward_on_card(card, y, dy, bottom[0].write_on(card, diff=True), deviation, self.sizes, self.scales)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.mvn_param, export.tops[0]
+        if len(export.bottoms[0]) != len(shape):
+            export.needs_fixed_size()
+            source = export.node("Reshape", source, export.constant(shape))
+        axes = [1, 2, 3] if own.across_channels else [2, 3]
+        centred = export.node("Sub", source, export.node("ReduceMean", source, axes=axes))
+        if not own.normalize_variance:
+            return [centred]
+        variance = export.node("ReduceMean", export.node("Mul", centred, centred), axes=axes)
+        return [export.node("Div", centred, export.node("Add", export.node("Sqrt", variance), export.number(own.eps)))]
+
 
 @cached
 def mvn_deviation_at(variance, eps):
