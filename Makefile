@@ -87,5 +87,4 @@ clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-ptx test-sim lint models proto bench bench-gpu published clean
-.PHONY: help demo test test-ptx test-sim lint models proto paper bench bench-gpu clean
+.PHONY: help demo test test-ptx test-sim lint models proto paper bench bench-gpu published clean
