@@ -3,6 +3,7 @@
 Folders are relative to the project's root; ``python -m netspec.make fcn8s --data sbdd_dir=/there`` names others.
 """
 
+from models.design import NAMES, apart, design
 from netspec import caffe_pb2
 from netspec.errors import Error, UnknownName, nearest
 from netspec.spec import layers as L
@@ -69,11 +70,20 @@ class DataSet:
         for name, top in zip(tops, values):
             n[name] = top
 
-    def solver(self, model, **fields):
-        """Return the SolverParameter of `model`: SGD at a fixed rate, as published, with `fields` over it.
+    def solver(self, model, own=None, given=None, table1=None):
+        """Return the SolverParameter of `model`: SGD at a fixed rate, as published.
 
         ``train_net`` and ``test_net`` are found beside the solver file; snapshots go to ``models/<model>/snapshot/``
         below the working directory. The test net is never run by the solver itself (scoring is a command).
+
+        Parameters
+        ----------
+        own : dict
+            What this model has otherwise: solver fields, and options of its `Design`.
+        given : dict
+            What the user sets: options, which change the fields, and solver fields, which have the last word.
+        table1 : float
+            The rate of the paper's section 4.1 for this net.
         """
         train, test = self.splits[:2]
         say = {
@@ -83,7 +93,14 @@ class DataSet:
             "max_iter": 100000, "weight_decay": 0.0005, "snapshot": 4000,
             "snapshot_prefix": f"models/{model}/snapshot/{train}",
         }
-        return caffe_pb2.SolverParameter(**{**say, **self._solver, **fields})
+        options, fields = apart(own or {})
+        more, last = apart(given or {})
+        fields = design({**options, **more}).solver({**say, **self._solver, **fields}, table1)
+        for key in last:
+            if key not in caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name:
+                raise UnknownName(f"a solver has no field and no option '{key}'"
+                                  f"{nearest(key, (*NAMES, *caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name))}")
+        return caffe_pb2.SolverParameter(**{**fields, **last})
 
 
 # The published nets learn from SBD's training images and are scored on what VOC 2011's validation set adds to them.

@@ -6,13 +6,13 @@ import math
 from netspec.errors import UnknownName
 
 
-def key_values(settings, option="--data"):
+def key_values(settings, option="--data", such="voc_dir=/data/VOC2011"):
     """Return {key: value} of ``KEY=VALUE`` strings; a value is a Python literal (a tuple, a number) or else a string."""
     found = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise UnknownName(f"{option} takes KEY=VALUE, such as voc_dir=/data/VOC2011; got '{setting}'")
+            raise UnknownName(f"{option} takes KEY=VALUE, such as {such}; got '{setting}'")
         try:
             found[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -8,14 +8,14 @@ DESCRIPTION = "FCN-32s on VGG16, PASCAL VOC: one stream, upsampled 32x in one st
 SPLITS = VOC.splits
 
 
-def net(split, classes=VOC.classes, data=None):
+def net(split, classes=VOC.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg(VOC, split, classes, data, finest=32)
+    return families.vgg(VOC, split, classes, data, finest=32, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return VOC.solver("fcn32s", **{"base_lr": 1e-10, **fields})
+    return VOC.solver("fcn32s", {"base_lr": 1e-10}, given)
 
 
 def start(net, weights=()):

@@ -8,14 +8,14 @@ DESCRIPTION = "FCN-8s on VGG16, PASCAL VOC: pool4 and pool3 fused, trained in st
 SPLITS = VOC.splits
 
 
-def net(split, classes=VOC.classes, data=None):
+def net(split, classes=VOC.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg(VOC, split, classes, data, finest=8)
+    return families.vgg(VOC, split, classes, data, finest=8, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return VOC.solver("fcn8s", **{"base_lr": 1e-14, **fields})
+    return VOC.solver("fcn8s", {"base_lr": 1e-14}, given)
 
 
 def start(net, weights=()):

@@ -9,14 +9,14 @@ SPLITS = NYUD.splits
 FIRST = "conv1_1_bgrd"
 
 
-def net(split, classes=NYUD.classes, data=None):
+def net(split, classes=NYUD.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg_early_fusion(NYUD, split, classes, data)
+    return families.vgg_early_fusion(NYUD, split, classes, data, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return NYUD.solver("nyud_fcn32s_color_d", **fields)
+    return NYUD.solver("nyud_fcn32s_color_d", {}, given)
 
 
 def start(net, weights=()):

@@ -9,14 +9,14 @@ SPLITS = NYUD.splits
 MODALITIES = ("color", "hha")
 
 
-def net(split, classes=NYUD.classes, data=None):
+def net(split, classes=NYUD.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg_late_fusion(NYUD, split, classes, data, MODALITIES)
+    return families.vgg_late_fusion(NYUD, split, classes, data, MODALITIES, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return NYUD.solver("nyud_fcn32s_color_hha", **{"base_lr": 1e-12, **fields})
+    return NYUD.solver("nyud_fcn32s_color_hha", {"base_lr": 1e-12}, given)
 
 
 def start(net, weights=()):

@@ -8,14 +8,14 @@ DESCRIPTION = "FCN-8s on VGG16, PASCAL-Context: 59 classes and background (paper
 SPLITS = PASCALCONTEXT.splits
 
 
-def net(split, classes=PASCALCONTEXT.classes, data=None):
+def net(split, classes=PASCALCONTEXT.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg(PASCALCONTEXT, split, classes, data, finest=8)
+    return families.vgg(PASCALCONTEXT, split, classes, data, finest=8, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return PASCALCONTEXT.solver("pascalcontext_fcn8s", **{"base_lr": 1e-14, **fields})
+    return PASCALCONTEXT.solver("pascalcontext_fcn8s", {"base_lr": 1e-14}, given)
 
 
 def start(net, weights=()):

@@ -8,14 +8,14 @@ DESCRIPTION = "FCN-32s on VGG16, SIFT Flow: semantic and geometric classes at on
 SPLITS = SIFTFLOW.splits
 
 
-def net(split, classes=SIFTFLOW.classes, data=None):
+def net(split, classes=SIFTFLOW.classes, data=None, **given):
     """Return the net of `split`; `classes` are the semantic ones."""
-    return families.vgg_two_heads(SIFTFLOW, split, classes, data, finest=32)
+    return families.vgg_two_heads(SIFTFLOW, split, classes, data, finest=32, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return SIFTFLOW.solver("siftflow_fcn32s", **{"base_lr": 1e-10, **fields})
+    return SIFTFLOW.solver("siftflow_fcn32s", {"base_lr": 1e-10}, given)
 
 
 def start(net, weights=()):

@@ -8,14 +8,14 @@ DESCRIPTION = "FCN-8s on VGG16, SIFT Flow: semantic and geometric classes at onc
 SPLITS = SIFTFLOW.splits
 
 
-def net(split, classes=SIFTFLOW.classes, data=None):
+def net(split, classes=SIFTFLOW.classes, data=None, **given):
     """Return the net of `split`; `classes` are the semantic ones."""
-    return families.vgg_two_heads(SIFTFLOW, split, classes, data, finest=8)
+    return families.vgg_two_heads(SIFTFLOW, split, classes, data, finest=8, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return SIFTFLOW.solver("siftflow_fcn8s", **{"base_lr": 1e-12, **fields})
+    return SIFTFLOW.solver("siftflow_fcn8s", {"base_lr": 1e-12}, given)
 
 
 def start(net, weights=()):
