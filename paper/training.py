@@ -1,6 +1,6 @@
 """Training runs of the experiments: a recipe with options, trained by the real Solver, kept, resumed, scored and shared.
 
-    one = Run("table3-8s", "fcn_sample", {"finest": 8}, seed=1, iterations=800, weights=coarser)
+    one = Run("table3-8s", "fcn_sample", {"finest": 8}, seed=1, images=800, weights=coarser)
     trained = train(context, one)
     trained.scores["mean_iu"], trained.points
 
@@ -27,6 +27,7 @@ from netspec import caffe_pb2, files, text
 from netspec.errors import Error
 from netspec.make import recipe
 from solvers import data_layers, log, run, solver, stand_ins
+from solvers.predictions import predict
 from solvers.score import score_heads
 
 SHARED = "trained"  # the folder beside those of the experiments
@@ -42,7 +43,8 @@ class Run:
     name : of its folder; letters, digits, "-".
     model : the recipe, models/<model>/net.py.
     options : of the recipe, for its nets and its solver.
-    iterations : updates of the weights.
+    numbers : of the recipe's nets alone.
+    images : how many it looks at; with a solver that takes several for an update there are that many fewer updates.
     seed : of the order of images and of all else that is random.
     fields : SolverParameter fields over those of the recipe.
     train, val : keys of the data layers' param_str.
@@ -53,7 +55,8 @@ class Run:
     name: str
     model: str
     options: dict = dataclasses.field(default_factory=dict)
-    iterations: int = 100
+    numbers: dict = dataclasses.field(default_factory=dict)
+    images: int = 100
     seed: int = 1
     fields: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
@@ -65,6 +68,24 @@ class Run:
         """Return this run under another name, with `changes`; dicts are added to those that are there."""
         merged = {key: {**getattr(self, key), **value} if isinstance(value, dict) else value for key, value in changes.items()}
         return dataclasses.replace(self, name=name, **merged)
+
+    @property
+    def updates(self):
+        """How often the weights change."""
+        return self.messages()[2].max_iter
+
+    def messages(self):
+        """Return (training net, scored net, solver): all that decides the run but its first weights."""
+        module = recipe(self.model)
+        learn, judge = module.SPLITS[:2]
+        train_net = module.net(learn, data={**self.train, "seed": self.seed}, **self.options, **self.numbers)
+        param = module.solver(**{**self.options, **self.fields})
+        for field in ("train_net", "test_net", "test_iter", "test_interval", "test_initialization", "snapshot_prefix"):
+            param.ClearField(field)
+        param.train_net_param.CopyFrom(train_net)
+        param.max_iter, param.random_seed = max(1, self.images // param.iter_size), self.seed
+        param.snapshot, param.snapshot_after_train = 0, False
+        return train_net, scored_net(self.model, judge, {**self.options, **self.numbers}, self.val), param
 
 
 @dataclasses.dataclass
@@ -118,12 +139,12 @@ def train(context, one, progress=None):
     if not re.fullmatch(r"[\w-]+", one.name):
         raise Error(f"the name of a run is '{one.name}'; it may hold letters, digits, - and _")
     weights = _weights(context, one)
-    train_net, val_net, param = _messages(one)
+    train_net, val_net, param = one.messages()
     folder = shared(context) / f"{one.name}-{_digest(train_net, val_net, param, weights)}"
     done = folder / "done.json"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        context.say(f"training {one.name}: {one.iterations} iterations")
+        context.say(f"training {one.name}: {one.images} images")
         with logged(folder / "train.log"):
             kept = _train(context, one, folder, (train_net, val_net, param), weights, progress)
         files.write_text(done, json.dumps(kept))
@@ -133,20 +154,15 @@ def train(context, one, progress=None):
     return Trained(one, str(folder / kept["weights"]), kept["points"], [tuple(pair) for pair in kept["losses"]])
 
 
-def train_all(context, runs):
-    """Train several runs, telling `context.progress`; returns {key: Trained} of a dict {key: Run}."""
-    total = sum(cost(one) for one in runs.values()) or 1
-    found, before = {}, 0.0
+def train_all(context, runs, begin=0.0, end=1.0):
+    """Train several runs; returns {key: Trained} of a dict {key: Run}. `context.progress` goes from `begin` to `end`."""
+    total = sum(one.images for one in runs.values()) or 1
+    found = {}
     for key, one in runs.items():
-        share = cost(one) / total
-        found[key] = train(context, one, lambda part, at=before, of=share: context.progress(at + of * part))
-        before += share
+        share = (end - begin) * one.images / total
+        found[key] = train(context, one, lambda part, at=begin, of=share: context.progress(at + of * part))
+        begin += share
     return found
-
-
-def cost(one):
-    """Return the images that a run looks at, those of the run it starts from left out."""
-    return one.iterations * max(1, _messages(one)[2].iter_size)
 
 
 def shared(context):
@@ -168,16 +184,16 @@ def _train(context, one, folder, messages, weights, progress):
             record = {"points": [_point(machine, judge, 0.0)], "losses": []}
             machine.smoothed_loss = 0.0
         spent, started = record["points"][-1]["seconds"], time.perf_counter()
-        grain = max(1, one.iterations // 100)
+        grain = max(1, param.max_iter // 100)
 
         def after_update():
             if machine.iter % grain == 0:
                 record["losses"].append((machine.iter, float(machine.smoothed_loss)))
                 if progress:
-                    progress(machine.iter / one.iterations)
+                    progress(machine.iter / param.max_iter)
 
         machine.add_callback(on_update=after_update)
-        for end in _ends(one):
+        for end in _ends(param.max_iter, one.points):
             if end <= machine.iter:
                 continue
             machine.step(end - machine.iter)
@@ -195,18 +211,21 @@ def _train(context, one, folder, messages, weights, progress):
             judge.close()
 
 
-def _ends(one):
+def _ends(updates, points):
     # The iterations at which it is scored and kept; the last is the end.
-    return sorted({max(1, round(one.iterations * (k + 1) / one.points)) for k in range(one.points)} | {one.iterations})
+    return sorted({max(1, round(updates * (k + 1) / points)) for k in range(points)} | {updates})
 
 
 def _point(machine, judge, seconds):
     judge.share_with(machine.net)
-    # Every forward reads the next picture: from the first one again, at every point.
-    dataset = data_layers.dataset_of(judge)
-    hists, _ = score_heads(judge, len(dataset), [("score", "label")])
     return {"iteration": machine.iter, "images": machine.iter * machine.param.iter_size, "seconds": seconds,
-            "loss": float(machine.smoothed_loss), "hist": hists[0].tolist()}
+            "loss": float(machine.smoothed_loss), "hist": _confusion(judge).tolist()}
+
+
+def _confusion(judge):
+    # Every forward reads the next picture, so that the whole list brings the net to its first one again.
+    hists, _ = score_heads(judge, len(data_layers.dataset_of(judge)), [("score", "label")])
+    return hists[0]
 
 
 def _keep(machine, folder, record):
@@ -229,24 +248,45 @@ def _resume(machine, folder):
     return None
 
 
+# --- looking at what was trained ---------------------------------------------------------------------------------------
+
+
+def scored_net(model, split, options, data):
+    """Return the net of `split` without its losses: how labels meet the loss is no matter of the scores."""
+    return stand_ins.without_judges(recipe(model).net(split, data=data, **options))
+
+
+def opened(context, trained, options=None, data=None):
+    """Return the scored net of a run, of other `options` or another param_str if given, with the weights that it learned."""
+    one = trained.run
+    options = {**one.options, **one.numbers, **(options or {})}
+    net = scored_net(one.model, recipe(one.model).SPLITS[1], options, {**one.val, **(data or {})})
+    return Net(net, caffe_pb2.TEST, weights=trained.weights, device=context.device, seed=one.seed)
+
+
+def scored_with(context, trained, options=None, data=None):
+    """Return the confusion matrix of what was trained, tested with other `options` or another param_str."""
+    net = opened(context, trained, options, data)
+    try:
+        return _confusion(net)
+    finally:
+        net.close()
+
+
+def predictions(context, trained, count, options=None):
+    """Return [(id, picture, truth, prediction)] of the first `count` images that are scored; uint8 arrays as in files."""
+    net = opened(context, trained, options)
+    try:
+        dataset, found = data_layers.dataset_of(net), []
+        for name in dataset.ids[:count]:
+            net.forward_from_to(0, len(net.layers) - 1)
+            found.append((name, *dataset.pair(name), predict(net.blobs["score"].data, "score", net)[0]))
+        return found
+    finally:
+        net.close()
+
+
 # --- what decides a run ----------------------------------------------------------------------------------------------
-
-
-def _messages(one):
-    """Return (training net, scored net, solver) of a run."""
-    module = recipe(one.model)
-    learn, judge = module.SPLITS[:2]
-    train_net = module.net(learn, data={**one.train, "seed": one.seed}, **one.options)
-    val_net = module.net(judge, data=one.val, **one.options)
-    # The loss of another label (one-hot, masked) is no matter of the scores.
-    val_net = stand_ins.without_judges(val_net)
-    param = module.solver(**{**one.options, **one.fields})
-    for field in ("train_net", "test_net", "test_iter", "test_interval", "test_initialization", "snapshot_prefix"):
-        param.ClearField(field)
-    param.train_net_param.CopyFrom(train_net)
-    param.max_iter, param.random_seed = one.iterations, one.seed
-    param.snapshot, param.snapshot_after_train = 0, False
-    return train_net, val_net, param
 
 
 def _digest(*parts):

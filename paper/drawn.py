@@ -1,0 +1,114 @@
+"""What the trained experiments on drawn pictures have in common: the pictures, the net to compare with, seeds, verdicts.
+
+The reference is `fcn_sample` as FCN-32s, trained as the paper trains its own: from a classifier's weights (`paper.classifier`),
+one picture an update, momentum 0.99, a loss summed over pixels. A seed decides the order of the pictures; the pictures and
+the first weights are the same for all.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data import colors
+from paper import classifier, training
+from paper.experiment import Row
+
+DEPENDS = ("paper/drawn.py", "paper/training.py", "paper/classifier.py")
+WIDTHS = (16, 32, 64, 96, 128)  # of fcn_sample
+RATE = 2e-8  # of heavy learning
+DROP = 0.01  # of the rate with each skip (4.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is trained; the tests train next to nothing."""
+
+    images: int = 800
+    seeds: tuple = (1, 2, 3)
+    pictures: int = 200
+    held_out: int = 60
+    points: int = 4
+    crops: int = 960
+    steps: int = 600
+
+
+SIZE = Size()
+
+
+def reference(context, seed, name="32s"):
+    """Return the run of FCN-32s, heavy learning, softmax."""
+    folder = training.sample(context, SIZE.pictures, SIZE.held_out)
+    weights, _ = classifier.pretrained(context, WIDTHS, pictures=SIZE.crops, iterations=SIZE.steps)
+    return training.Run(
+        f"{name}-{seed}", "fcn_sample", {"finest": 32, "normalization": "BATCH_SIZE", "learning": "heavy"}, seed=seed,
+        images=SIZE.images, fields={"base_lr": RATE}, train={"voc_dir": folder}, val={"voc_dir": folder}, weights=weights,
+        points=SIZE.points)
+
+
+def pictures_of(size=None):
+    """Return what was drawn and trained, in words."""
+    size = size or SIZE
+    return (f"fcn_sample from a classifier of drawn objects, {size.images} of {size.pictures} drawn pictures an each run, "
+            f"{size.held_out} others scored, {len(size.seeds)} seeds")
+
+
+# --- from runs to rows -----------------------------------------------------------------------------------------------
+
+
+def shape(claim, place, ran, paper, ours, holds, note=""):
+    """Return the Row of a claim on the order of trained nets: "same shape" when it `holds` here."""
+    return Row(claim, place, ran, paper, ours, "same shape" if holds else "not reproduced", note)
+
+
+def mean(values):
+    """Return the mean as a float."""
+    return float(np.mean(list(values)))
+
+
+def percent(values):
+    """Return mean and range of scores as text: "61.2 (59.0 to 63.1)"."""
+    values = [100 * one for one in values]
+    return f"{np.mean(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else "")
+
+
+def listed(scores):
+    """Return {name: values} as text: "accum 51.9 (50.0 to 53.0), online ..."."""
+    return ", ".join(f"{name} {percent(values)}" for name, values in scores.items())
+
+
+def ordered(scores, *names):
+    """Whether the means of `scores` ({name: values by seed}) rise strictly along `names`."""
+    means = [mean(scores[name]) for name in names]
+    return all(a < b for a, b in zip(means, means[1:]))
+
+
+def in_every_seed(scores, *names):
+    """Return in how many seeds the order holds, as text: "in 2 of 3 seeds"."""
+    rows = list(zip(*(scores[name] for name in names)))
+    return f"in {sum(all(a < b for a, b in zip(row, row[1:])) for row in rows)} of {len(rows)} seeds"
+
+
+def curve(trained, figure, label, key="mean_iu", x="images"):
+    """Return a curve of the page: mean over the seeds of the mean IU at every point, over images or seconds."""
+    return {"x": [float(np.mean(one)) for one in zip(*([point[x] for point in each.points] for each in trained))],
+            "y": [float(np.mean(one)) for one in zip(*(each.iu() for each in trained))], "label": label, "figure": figure,
+            "x_label": {"images": "images seen", "seconds": "seconds"}[x], "y_label": "mean IU on held-out pictures"}
+
+
+def sheet(columns, height=128):
+    """Return one picture of rows [(picture, truth, prediction, ...)]: labels in the palette, all cut or filled to a height."""
+    rows = []
+    for row in columns:
+        cells = [one if one.ndim == 3 else colors.colorize(one) for one in row]
+        rows.append(np.concatenate([_fitted(cell, height) for cell in cells], axis=1))
+    return np.concatenate(rows)
+
+
+def _fitted(cell, side):
+    # Cut or fill with white to a square, from the middle, and a white line around it.
+    out = np.full((side + 4, side + 4, 3), 255, np.uint8)
+    top, left = (max(0, (length - side) // 2) for length in cell.shape[:2])
+    cell = cell[top:top + side, left:left + side]
+    down, right = ((side + 4 - length) // 2 for length in cell.shape[:2])
+    out[down:down + cell.shape[0], right:right + cell.shape[1]] = cell
+    return out
