@@ -95,7 +95,7 @@ class Trained:
     Attributes
     ----------
     weights : path of the caffemodel.
-    points : list of {"iteration", "images", "seconds", "loss", "hist"}, the first before any update.
+    points : list of {"iteration", "images", "seconds", "loss", "hist"}, the last at the end.
     losses : [(iteration, loss)], smoothed as in the log.
     """
 
@@ -150,8 +150,11 @@ def train(context, one, progress=None):
         files.write_text(done, json.dumps(kept))
     if progress:
         progress(1.0)
-    kept = json.loads(files.read_text(done))
-    return Trained(one, str(folder / kept["weights"]), kept["points"], [tuple(pair) for pair in kept["losses"]])
+    try:
+        kept = json.loads(files.read_text(done))
+        return Trained(one, str(folder / kept["weights"]), kept["points"], [tuple(pair) for pair in kept["losses"]])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Error(f"'{done}' is no record of a training run ({error}); remove its folder, and it is trained again") from None
 
 
 def train_all(context, runs, begin=0.0, end=1.0):
@@ -162,6 +165,7 @@ def train_all(context, runs, begin=0.0, end=1.0):
         share = (end - begin) * one.images / total
         found[key] = train(context, one, lambda part, at=begin, of=share: context.progress(at + of * part))
         begin += share
+    context.progress(end)
     return found
 
 
@@ -181,9 +185,9 @@ def _train(context, one, folder, messages, weights, progress):
         judge = Net(val_net, caffe_pb2.TEST, device=context.device, seed=one.seed)
         record = _resume(machine, folder)
         if record is None:
-            record = {"points": [_point(machine, judge, 0.0)], "losses": []}
-            machine.smoothed_loss = 0.0
-        spent, started = record["points"][-1]["seconds"], time.perf_counter()
+            record = {"points": [], "losses": []}
+        spent = record["points"][-1]["seconds"] if record["points"] else 0.0
+        started = time.perf_counter()
         grain = max(1, param.max_iter // 100)
 
         def after_update():

@@ -23,20 +23,19 @@ def run(context):
     more = training.train_all(context, more, 0.6, 1)
     trained = {how: [found[how, chosen[how]], *(more[how, seed] for seed in others)] for how in RATES}
     scores = {how: [one.best()["mean_iu"] for one in all_seeds] for how, all_seeds in trained.items()}
-    ran = (f"{drawn.pictures_of()}; the same sequence of images for the three; best score of {drawn.SIZE.points} on the way; rates "
-           + ", ".join(f"{how} {rate:g}" for how, rate in chosen.items()) + " by line search on the first seed")
-    rule = "By the means over seeds; the whole order holds "
+    ran = (f"{drawn.pictures_of()}; the same sequence of images for the three; best of {drawn.SIZE.points} scores on the way; "
+           "rates " + ", ".join(f"{how} {rate:g}" for how, rate in chosen.items()) + " by line search on the first seed")
 
     def row(claim, *names):
         return drawn.shape(claim, PLACE, ran, ", ".join(f"{name} {PAPER[name]}" for name in names),
                            drawn.listed({name: scores[name] for name in names}), drawn.ordered(scores, *names),
-                           rule.replace("whole order", "order") + drawn.in_every_seed(scores, *names) + ".")
+                           f"By the means over seeds; it holds {drawn.in_every_seed(scores, *names)}.")
 
     return {
         "rows": [
             row("Online learning, an update for every image, scores higher than accumulation over 20", "accum", "online"),
             row("High momentum (0.99, \"heavy\") scores higher still", "online", "heavy"),
-            row("Heavy learning scores higher than accumulation: the two that 6.2 calls approximately equivalent", "accum", "heavy"),
+            row("Heavy learning scores higher than accumulation, which 6.2 calls approximately equivalent", "accum", "heavy"),
         ],
         "numbers": {"rates": {how: {f"{rate:g}": found[how, rate].best()["mean_iu"] for rate in rates}
                               for how, rates in RATES.items()}, "chosen": chosen, "mean_iu": scores,
@@ -46,7 +45,7 @@ def run(context):
 
 
 def net(context, how, rate, seed):
-    """Return the run of FCN-32s that learns in one of the three ways."""
+    """Return the run of a net that learns in one of the three ways."""
     base = drawn.reference(context, seed)
     if how == "heavy" and rate == drawn.RATE:
         return base  # the one that the other experiments compare with

@@ -36,7 +36,7 @@ def run(context):
                            f"By the means over seeds; it holds {drawn.in_every_seed(scores, *names)}.{note}")
 
     ranks = [sorted(PAPER, key=PAPER.get), sorted(PAPER, key=lambda name: drawn.mean(scores[name]))]
-    kept = drawn.mean(scores["Reference-FG"]) / drawn.mean(scores["Reference"])
+    kept = drawn.ratio(scores["Reference-FG"], scores["Reference"])
     return {
         "rows": [
             drawn.shape("The six conditions of the table in order", PLACE, ran, drawn_table(PAPER), drawn.listed(scores),
