@@ -50,6 +50,7 @@ class Run:
     train, val : keys of the data layers' param_str.
     weights : None, a file, or another Run, which is then trained before.
     points : how often it is scored on the way, at equal distances; the last is the end.
+    may_diverge : a loss that is not finite is a result of its own and no error.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Run:
     val: dict = dataclasses.field(default_factory=dict)
     weights: object = None
     points: int = 4
+    may_diverge: bool = False
 
     def but(self, name, **changes):
         """Return this run under another name, with `changes`; dicts are added to those that are there."""
@@ -97,12 +99,14 @@ class Trained:
     weights : path of the caffemodel.
     points : list of {"iteration", "images", "seconds", "loss", "hist"}, the last at the end.
     losses : [(iteration, loss)], smoothed as in the log.
+    diverged : what the solver said when the loss was not finite any more, or "".
     """
 
     run: Run
     weights: str
     points: list
     losses: list
+    diverged: str = ""
 
     @property
     def hist(self):
@@ -116,7 +120,7 @@ class Trained:
 
     @property
     def seconds(self):
-        """How long it took, scoring left out."""
+        """Processor time that it took (of all threads together: what else the machine does is not in it), scoring left out."""
         return self.points[-1]["seconds"]
 
     def iu(self, exclude=()):
@@ -124,8 +128,9 @@ class Trained:
         return [metrics.scores(np.array(point["hist"]), exclude)["mean_iu"] for point in self.points]
 
     def best(self):
-        """Return the scores of the point with the best mean IU."""
-        return max((metrics.scores(np.array(point["hist"])) for point in self.points), key=lambda one: one["mean_iu"])
+        """Return the scores of the point with the best mean IU; None when it diverged before the first."""
+        return max((metrics.scores(np.array(point["hist"])) for point in self.points), key=lambda one: one["mean_iu"],
+                   default=None)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -152,8 +157,11 @@ def train(context, one, progress=None):
         progress(1.0)
     try:
         kept = json.loads(files.read_text(done))
-        return Trained(one, str(folder / kept["weights"]), kept["points"], [tuple(pair) for pair in kept["losses"]])
-    except (ValueError, KeyError, TypeError) as error:
+        losses, diverged = [tuple(pair) for pair in kept["losses"]], kept.get("diverged", "")
+        if diverged and not one.may_diverge:
+            raise Error(f"run '{one.name}': {diverged}")
+        return Trained(one, str(folder / kept["weights"]), kept["points"], losses, diverged)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise Error(f"'{done}' is no record of a training run ({error}); remove its folder, and it is trained again") from None
 
 
@@ -187,7 +195,7 @@ def _train(context, one, folder, messages, weights, progress):
         if record is None:
             record = {"points": [], "losses": []}
         spent = record["points"][-1]["seconds"] if record["points"] else 0.0
-        started = time.perf_counter()
+        started = time.process_time()
         grain = max(1, param.max_iter // 100)
 
         def after_update():
@@ -200,11 +208,15 @@ def _train(context, one, folder, messages, weights, progress):
         for end in _ends(param.max_iter, one.points):
             if end <= machine.iter:
                 continue
-            machine.step(end - machine.iter)
+            try:
+                machine.step(end - machine.iter)
+            except solver.Diverged as error:
+                record["diverged"] = str(error).split("; ")[0]
+                break
             machine.resumed = True  # the losses that the log averages go on
-            seconds = spent + time.perf_counter() - started
-            record["points"].append(_point(machine, judge, seconds))
-            started, spent = time.perf_counter(), seconds
+            spent += time.process_time() - started
+            record["points"].append(_point(machine, judge, spent))
+            started = time.process_time()
             _keep(machine, folder, record)
         for path in folder.glob("*.solverstate"):
             path.unlink()

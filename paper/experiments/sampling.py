@@ -34,7 +34,7 @@ def run(context):
             drawn.shape("It takes significantly more time, for the larger number of images", PLACE, ran, "slower",
                         ", ".join(f"p = {p:g}: {seconds[p] / seconds[1.0]:.1f} times the time" for p in KEPT[1:]),
                         all(seconds[a] < seconds[b] for a, b in zip(KEPT, KEPT[1:])),
-                        f"Images looked at: {', '.join(f'{1 / p:g}' for p in KEPT)} times."),
+                        f"Processor time; images looked at: {', '.join(f'{1 / p:g}' for p in KEPT)} times."),
         ],
         "numbers": {"mean_iu": scores, "seconds": seconds,
                     "iu": {f"{p:g}": [trained[p, seed].iu() for seed in seeds] for p in KEPT}},
@@ -62,5 +62,5 @@ def loss(pairs, stretch, p):
     # Of 1/p images with the share p of their cells each: Caffe's mean over the batch times 1/p is what p = 1 sums.
     values = [drawn.mean(one) / p for one in zip(*([value for _, value in each] for each in pairs))]
     return {"x": [one if stretch is None else one / last * stretch for one in updates], "y": values, "label": f"p = {p:g}",
-            "figure": "Loss by updates" if stretch is None else "Loss by time", "y_label": "loss, mean over 20 updates",
+            "figure": "Loss by updates" if stretch is None else "Loss by time", "y_label": "loss an image, mean of 20 updates",
             "x_label": "updates" if stretch is None else "time, whole images = 1"}

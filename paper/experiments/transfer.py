@@ -42,8 +42,8 @@ def run(context):
     means = {name: drawn.mean(values) for name, values in scores.items()}
     hist = trained["32s", seeds[0]].hist
     blank = float(hist[0].sum() / hist.sum() / (hist.sum(1) > 0).sum())
-    ran = (f"fcn_squeezenet, {SIZE.coarse} images an FCN-32s, of 520 photographs of VOC, and {SIZE.stage} for each skip; 228 photographs of "
-           f"seg11valid scored; {len(seeds)} seeds; only background would be {100 * blank:.1f}")
+    ran = (f"fcn_squeezenet on 520 photographs of VOC: {SIZE.coarse} images for FCN-32s, {SIZE.stage} more for each skip; 228 "
+           f"photographs of seg11valid scored; {len(seeds)} seeds; only background would be {100 * blank:.1f}")
     skips = ("32s", "16s", "8s staged")
     seconds = {name: drawn.mean(trained[name, seed].seconds for seed in seeds) for name in means}
     staged = sum(seconds[name] for name in skips)
@@ -60,7 +60,7 @@ def run(context):
             row("Real photographs: all at once is nearly equivalent to stages", ("8s at once", "8s staged"),
                 ("8s at once", "8s staged"), apart < 0.02,
                 f"Rule: they differ by less than 2 points; they differ by {100 * apart:.1f} (the skips gain {100 * gain:+.1f}). "
-                f"Time: at once {seconds['8s at once'] / 60:.1f} minutes a seed, in stages {staged / 60:.1f}, as many images."),
+                f"Processor time: at once {seconds['8s at once'] / 60:.1f} minutes, stages {staged / 60:.1f}, for as many images."),
             row("Real photographs: fine-tuning the score layer alone gives 73 % of fine-tuning all layers", ("32s fixed", "32s"),
                 ("32s fixed", "32s"), drawn.ordered(scores, "32s fixed", "32s"),
                 f"Here {100 * means['32s fixed'] / means['32s']:.0f} %. By the means over seeds; fixed is lower "

@@ -1,5 +1,6 @@
 """Training runs: kept and shared, resumed with the bits of an unbroken run, scored as the score door scores."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -131,6 +132,14 @@ def test_bad_names_and_missing_weights_are_one_line(context, one):
         train(context, one.but("../out"))
     with pytest.raises(Error, match="weights 'nowhere.caffemodel' not found"):
         train(context, one.but("none", weights="nowhere.caffemodel"))
+
+
+def test_divergence_is_an_error_or_a_result_of_its_own(context, one):
+    wild = one.but("wild", fields={"base_lr": 1e30}, points=1)
+    with pytest.raises(Error, match="run 'wild': the loss is"):
+        train(context, wild)
+    trained = train(context, dataclasses.replace(wild, may_diverge=True))
+    assert trained.diverged.startswith("the loss is") and not trained.points and trained.best() is None
 
 
 def test_a_damaged_record_is_not_taken_for_a_whole_run(context, one, folder):
