@@ -60,7 +60,7 @@ def run(context):
             row("Real photographs: all at once is nearly equivalent to stages", ("8s at once", "8s staged"),
                 ("8s at once", "8s staged"), apart < 0.02,
                 f"Rule: they differ by less than 2 points; they differ by {100 * apart:.1f} (the skips gain {100 * gain:+.1f}). "
-                f"Processor time: at once {seconds['8s at once'] / 60:.1f} minutes, stages {staged / 60:.1f}, for as many images."),
+                f"Processor time: at once {seconds['8s at once'] / 60:.1f} minutes, stages {staged / 60:.1f}; as many images."),
             row("Real photographs: fine-tuning the score layer alone gives 73 % of fine-tuning all layers", ("32s fixed", "32s"),
                 ("32s fixed", "32s"), drawn.ordered(scores, "32s fixed", "32s"),
                 f"Here {100 * means['32s fixed'] / means['32s']:.0f} %. By the means over seeds; fixed is lower "
