@@ -161,11 +161,16 @@ class Experiment:
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not re.fullmatch(r"[\w-]+", name):
                 raise Error(f"'{self.path}': picture '{name}' is {picture.shape} {picture.dtype}; it must be (H, W, 3) uint8, "
                             "its name made of letters, digits, - and _")
-        return {
+        result = {
             "name": self.name, "title": self.title, "place": self.place, "minutes": self.minutes, "needs": list(self.needs),
-            "rows": [dataclasses.asdict(row) for row in given["rows"]], "numbers": plain(given.get("numbers", {})),
+            "rows": plain([dataclasses.asdict(row) for row in given["rows"]]), "numbers": plain(given.get("numbers", {})),
             "curves": plain(given.get("curves", {})), "pictures": sorted(given.get("pictures", {})),
-        }, given.get("pictures", {})
+        }
+        try:
+            json.dumps(result)
+        except TypeError as error:
+            raise Error(f"'{self.path}': run() returned what no JSON file holds: {error}") from None
+        return result, given.get("pictures", {})
 
     @property
     def result_path(self):

@@ -1,8 +1,10 @@
 """Run the paper's experiments that have no kept result, and write docs/paper.md and docs/paper.html from all results."""
 
 import argparse
+import contextlib
 import datetime
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -17,7 +19,7 @@ from layers.core.cpu import parallel
 from netspec import files
 from netspec.errors import Error, PathError, run_door
 from paper import experiment, page
-from solvers import engine
+from solvers import engine, log
 
 EXAMPLES = """examples:
   python -m paper.run --list                       the experiments, their places in the paper, which have a result
@@ -98,7 +100,7 @@ def _minutes(one):
 def _run_all(due, real, device):
     failed = []
     minutes = [_minutes(one) for one in due]
-    with Bar(minutes) as bar:
+    with Bar(minutes) as bar, _warnings(bar.say):
         for number, one in enumerate(due):
             bar.begin(number, one)
             context = experiment.Context(one.name, real, device, say=bar.say, progress=bar.progress)
@@ -113,6 +115,18 @@ def _run_all(due, real, device):
                 failed.append((one.name, f"{type(error).__name__}: {error}"))
                 bar.say(f"failed: {one.name}\n{traceback.format_exc().rstrip()}")
     return failed
+
+
+@contextlib.contextmanager
+def _warnings(say):
+    """Let only warnings of the engine's log through, above the bar."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: say(record.getMessage())
+    log.logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.logger.removeHandler(handler)
 
 
 def _keep(one, result, pictures, context, seconds):
