@@ -19,7 +19,7 @@ from netspec.errors import PathError
 from paper import drawn, experiment, training
 from paper.experiments import choices, learning, masking, sampling, skips, transfer
 
-DRAWN = ("choices", "fusion", "learning", "losses", "masking", "sampling", "skips")
+DRAWN = ("choices", "learning", "losses", "masking", "max_fusion", "sampling", "skips")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def tiny(monkeypatch):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_runs_and_says_what_it_must(name, scratch, monkeypatch):
-    if name in ("sampling", "fusion"):
+    if name in ("sampling", "max_fusion"):
         monkeypatch.setattr(drawn, "SIZE", dataclasses.replace(drawn.SIZE, seeds=(1, 2)))
     told = []
     one = experiment.Experiment(experiment.FOLDER / f"{name}.py")
