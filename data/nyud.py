@@ -103,12 +103,17 @@ class NYUD(Dataset):
         return read_depth(path) if part == "depth" else pictures.read_image(path)
 
     def image(self, which):
-        """Return the colour picture."""
-        return self.read("color", which)
+        """Return the picture to look at: the colours, or HHA where they are not there and a net does not need them."""
+        there = [part for part in ("color", "hha") if os.path.isfile(self.path(part, self.name(which)))]
+        return self.read(there[0] if there else "color", which)
 
     def label(self, which):
         """Return the label map."""
         return self.read("label", which)
+
+    def pair(self, which):
+        """Return (picture, label map)."""
+        return self.image(which), self.label(which)
 
 
 def read_depth(path):

@@ -40,7 +40,6 @@ class SegmentationDataLayer:
     dataset_class = Dataset
     folder_key = "folder"
     default_mean = None
-    top_names = ("data", "label")
     has_background = True  # whether class 0 is what is no object: `mask` and `null_background` need to know
 
     param_str = ""
@@ -72,7 +71,7 @@ class SegmentationDataLayer:
 
     def names_of_tops(self):
         """Return the names of the tops that the layer fills."""
-        return self.top_names
+        return self.dataset_class.parts
 
     def open(self, folder, split, classes):
         """Return the data set."""

@@ -101,7 +101,6 @@ class SIFTFlowSegDataLayer(SegmentationDataLayer):
     dataset_class = SIFTFlow
     folder_key = "siftflow_dir"
     default_mean = MEAN
-    top_names = ("data", "sem", "geo")
     has_background = False
 
     def prepare(self):

@@ -242,7 +242,7 @@ def halt_cuda(flag, step, count):
             step[HALTED] = 1
 
 
-@kernel("double*, float, double*, float*, int", threads=THREADS)
+@kernel("double*, double, double*, float*, int", threads=THREADS)
 def clip_cuda(squares, limit, norm, step, count):
     """One block: the norm and the factor; thread t of T adds the sums t, t + T, ..., then threads add as in `tree`."""
     totals = cuda.shared.array(THREADS, np.float64)

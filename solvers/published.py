@@ -231,8 +231,7 @@ def score_published(name, weights, folder=recipes.FOLDER, data=None, given=None,
         hists, loss = score_heads(net, nets.progress(range(count), name, "image"), heads)
     finally:
         net.close()
-    # Absent classes that are predicted have IU 0 in Caffe's scorer; the paper leaves SIFT Flow's out (footnote 6).
-    report = score_report.make_report(hists, heads, dataset, "absent" if name.startswith("siftflow") else "")
+    report = score_report.make_report(hists, heads, dataset)
     report.update(model=name, net=path, weights=weights, iterations=count, loss=loss, **score_report.about(dataset))
     report["differences"] = {}
     for head in report["heads"]:

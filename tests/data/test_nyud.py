@@ -39,6 +39,8 @@ def test_only_the_named_tops_are_read(tmp_path, tops):
     layer, blobs = folders.layer(NYUDSegDataLayer, len(tops), nyud_dir=folder, split="train", tops=tops, seed=1)
     shapes = [blob.shape[1] for blob in folders.step(layer, blobs)[1:]]
     assert shapes == [{"color": 3, "hha": 3, "depth": 1, "label": 1}[top] for top in tops]
+    if "depth" not in tops:  # what a page of scores shows
+        assert layer.dataset.pair(0)[0].shape[2] == 3
     layer.close()
 
 

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from layers.core.cuda import implicit, tiles
+from layers.core.cuda.arena import rounded
 from layers.core.cuda.kernel import cuda, kernel
 from layers.core.cuda.sums import tree
 
@@ -61,6 +62,27 @@ class CardWindow:
         window = self.window
         small = rows < ROWS or batch * window.pixels * window.outputs * window.depth < LEAST
         return None if small or window.group * math.prod(self.stride) > BLOCKS else self.how
+
+    def bytes(self, batch, ways):
+        """Return the bytes of tables and the most that is borrowed, for `ways`: "forward", "image", "weight" gradient."""
+        window, tables, most = self.window, {}, 0
+        for way in ways:
+            rows = self.rows[way == "image"]
+            if self.arithmetic(batch, rows) is None:
+                continue
+            if way == "image":
+                depth = implicit.image_depth(self.rows[0], self.kernel, self.stride, self.pad, self.dilation)
+                tables["image"] = 16 * math.prod(self.stride) * depth
+                borrowed = implicit.slide_bytes(self.card, depth, batch, window.group, rows, (window.channels, *self.image),
+                                                self.stride)
+            else:
+                depth = self.rows[1] * window.taps
+                tables["forward"] = 16 * depth
+                borrowed = (implicit.slope_bytes(self.card, depth, batch * window.pixels, window.group, rows) if way == "weight"
+                            else implicit.slide_bytes(self.card, depth, batch, window.group, rows,
+                                                      (window.outputs, *self.output), (1, 1)))
+            most = max(most, borrowed)
+        return sum(map(rounded, tables.values())), most
 
     def _table(self, name, make, *arguments):
         """Return (span, terms of a phase) of a table, made when it is first asked for."""

@@ -28,8 +28,8 @@ def compare(card, scores, labels, wanted=False):
     """
     classes, inner = scores.shape[1], math.prod(scores.shape[2:])
     positions, bins = scores.shape[0] * inner, classes * classes
-    prediction, codes = card.arena.take(4 * positions), card.arena.take(4 * positions)
-    counts = card.arena.take(4 * (bins + 1))  # and a flag behind them: one download for both
+    prediction, codes = card.arena.borrow(4 * positions), card.arena.borrow(4 * positions)
+    counts = card.arena.borrow(4 * (bins + 1))  # and a flag behind them: one download for both
     flag = card.within(counts.span, 4 * bins, 4)
     card.clear(flag, 4)
     card.run(classes_cuda, positions, scores.on(card), classes, inner, prediction.span, flag)
