@@ -67,16 +67,23 @@ class BatchReindex(Layer):
         """Return the bytes on a card beside the blobs: the numbers, and who follows whom."""
         return 12 * self._count, 0
 
-    def forward_cuda(self, bottom, top):
-        """Copy."""
+    def _on_card(self):
         if self._rows_on_card is None:
             self._rows_on_card = RowsOnCard(self.card)
-        self._rows_on_card.read(bottom[1].on(self.card), bottom[0].shape[0], self._count)
-        self._rows_on_card.take(bottom[0].on(self.card), top[0].write_on(self.card), self._count, self._width)
+        return self._rows_on_card
+
+    def forward_cuda(self, bottom, top):
+        """Copy."""
+        self._on_card().read(bottom[1].on(self.card), bottom[0].shape[0], self._count)
+        self._on_card().take(bottom[0].on(self.card), top[0].write_on(self.card), self._count, self._width)
+
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._on_card().flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
-        if self._rows_on_card.flag.raised():
+        if self._on_card().flag.raised():
             self._numbers(bottom)
 
     def backward_cuda(self, top, propagate_down, bottom):
@@ -85,4 +92,4 @@ class BatchReindex(Layer):
         if propagate_down[0]:
             dx = bottom[0].write_on(self.card, diff=True)
             self.card.clear(dx, 4 * bottom[0].count)
-            self._rows_on_card.add(top[0].on(self.card, diff=True), dx, self._count, self._width)
+            self._on_card().add(top[0].on(self.card, diff=True), dx, self._count, self._width)

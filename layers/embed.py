@@ -85,18 +85,25 @@ class Embed(Layer):
         super().reshape(bottom, top)
         self._count = bottom[0].count
 
-    def forward_cuda(self, bottom, top):
-        """Look up."""
+    def _on_card(self):
         if self._rows_on_card is None:
             self._rows_on_card = RowsOnCard(self.card)
+        return self._rows_on_card
+
+    def forward_cuda(self, bottom, top):
+        """Look up."""
         param, count = self.param.embed_param, bottom[0].count
-        self._rows_on_card.read(bottom[0].on(self.card), param.input_dim, count)
-        self._rows_on_card.take(self.blobs[0].on(self.card), top[0].write_on(self.card), count, param.num_output,
+        self._on_card().read(bottom[0].on(self.card), param.input_dim, count)
+        self._on_card().take(self.blobs[0].on(self.card), top[0].write_on(self.card), count, param.num_output,
                                 self.blobs[1].on(self.card) if len(self.blobs) > 1 else None)
+
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._on_card().flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
-        if self._rows_on_card.flag.raised():
+        if self._on_card().flag.raised():
             self._numbers(bottom)
 
     def backward_cuda(self, top, propagate_down, bottom):
@@ -104,7 +111,7 @@ class Embed(Layer):
         self._refuse_gradient(propagate_down)
         slopes, count, width = top[0].on(self.card, diff=True), bottom[0].count, self.param.embed_param.num_output
         if self.param_propagate_down[0]:
-            self._rows_on_card.add(slopes, self.blobs[0].change_on(self.card, diff=True), count, width)
+            self._on_card().add(slopes, self.blobs[0].change_on(self.card, diff=True), count, width)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             sums.add_up(self.card, sums.VALUES, slopes, slopes, (count, width, 1), self.blobs[1].change_on(self.card, diff=True),
                         adds=True)

@@ -223,6 +223,10 @@ class Layer:
         """Return what an exact resume needs beside the parameters (JSON-able), or None."""
         return
 
+    def state_on_host(self):
+        """Return what of `state` work that a card has recorded does not change when it is done again."""
+        return self.state()
+
     def set_state(self, state):
         """Take back what `state` returned."""
 

@@ -439,9 +439,9 @@ class Net:
 
     def _the_same_each_time(self, layers, work):
         """Do ``work()``; while it is recorded, refuse layers that draw or count something: they would not in a replay."""
-        states = [(layer, layer.state()) for layer in layers] if self.card.recording is not None else []
+        states = [(layer, layer.state_on_host()) for layer in layers] if self.card.recording is not None else []
         work()
-        others = [(layer, state) for layer, state in states if layer.state() != state]
+        others = [(layer, state) for layer, state in states if layer.state_on_host() != state]
         for layer, state in others:
             layer.set_state(state)
         if others:
