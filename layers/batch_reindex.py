@@ -10,6 +10,8 @@ import math
 from layers.core.layer import Layer
 from layers.core.rows import RowsOnCard, add_rows, row_numbers, take_rows
 
+INT64 = 7  # ONNX's number of the type
+
 
 class BatchReindex(Layer):
     """Pick images."""
@@ -55,6 +57,11 @@ class BatchReindex(Layer):
             dx, dy = (blob.diff.reshape(blob.shape[0], self._width) for blob in (bottom[0], top[0]))
             dx.fill(0)
             add_rows(dy, self._numbers(bottom), dx)
+
+    @staticmethod
+    def onnx(export, param, source, index):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Gather", source, export.node("Cast", index, to=INT64))]
 
     def bytes_cuda(self):
         """Return the bytes on a card beside the blobs: the numbers, and who follows whom."""

@@ -12,6 +12,8 @@ from layers.core.cuda import sums
 from layers.core.layer import Layer
 from layers.core.rows import RowsOnCard, add_rows, row_numbers, take_rows
 
+INT64 = 7  # ONNX's number of the type
+
 
 class Embed(Layer):
     """Learned vectors for numbers."""
@@ -70,6 +72,13 @@ class Embed(Layer):
     def bytes_cuda(self):
         """Return the bytes on a card beside the blobs: the numbers, and who follows whom."""
         return 12 * self._count, 0
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.embed_param
+        rows = export.node("Gather", export.parameter(0, own.input_dim, own.num_output), export.node("Cast", source, to=INT64))
+        return [export.node("Add", rows, export.parameter(1, own.num_output)) if own.bias_term else rows]
 
     def reshape(self, bottom, top):
         """Shape the top."""
