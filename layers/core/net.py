@@ -704,6 +704,8 @@ class Net:
         if not isinstance(source, weights.Weights):
             with weights.read_weights(source) as opened:
                 return self.copy_from(opened)
+        for remark in source.remarks:
+            log.info("%s: %s", source.path, remark)
         copied = [name for name in source.layers if name in self.params]
         # All shapes are checked before the first value is written: a refused file leaves the net as it was.
         pairs = [pair for name in copied for pair in self._match(name, source)]

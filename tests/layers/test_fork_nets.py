@@ -113,7 +113,7 @@ def mbox(source, step):
                                                      "permute_param { order: 0 order: 2 order: 3 order: 1 }"),
         layer(f"{source}_conf_flat", "Flatten", f"{source}_conf_perm", f"{source}_conf_flat", "flatten_param { axis: 1 }"),
         layer(f"{source}_boxes", "PriorBox", f"{source} data", f"{source}_boxes", "prior_box_param { min_size: 12 max_size: 20 "
-              f"aspect_ratio: 2 clip: false variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 step: {step} offset: 0.5 }}")])
+              f"aspect_ratio: 2 clip: false variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 step: {step} }}")])
 
 
 SSD = "".join([

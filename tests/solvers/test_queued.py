@@ -9,7 +9,6 @@ from layers.prelu import PReLU
 from netspec.errors import Error
 from solvers import on_card, solver
 from tests.layers.core.cuda.simulated import needs_card
-from tests.solvers import small
 
 pytestmark = needs_card
 NET = """
@@ -164,7 +163,7 @@ def spoil(place, value, image=3):
 
 
 @pytest.mark.parametrize("place, value, message", [
-    ("data", np.nan, r"the loss is nan in iteration 3; the first value that is not finite is in blob 'data'; .*kept in .*_3\.solver"),
+    ("data", np.nan, r"the loss is nan in iteration 3; the first value that is not finite is in blob 'data'; .*kept in .*_3\.s"),
     ("label", 7, r"layer 'loss' .*label 7 at n 0, row 0, column 0 of 'label' is out of range")])
 def test_what_goes_wrong_unseen_leaves_the_state_before_it(here, place, value, message):
     without_dropout()
@@ -199,7 +198,7 @@ def test_an_error_of_the_card_names_the_snapshot(here, monkeypatch):
     monkeypatch.setattr(type(made.net.card), "replay", refuse)
     monkeypatch.setattr(type(made.net.card), "launch", refuse)
     monkeypatch.setattr(type(made.net.card), "download", refuse)
-    with pytest.raises(CardError, match="the card is gone; iteration 3 is not done; .*the last snapshot is of iteration 2: .*_iter_2"):
+    with pytest.raises(CardError, match="the card is gone; iteration 3 is not done; .*last snapshot is of iteration 2: .*_2"):
         made.step(1)
 
 

@@ -47,6 +47,21 @@ def compare(card, scores, labels, wanted=False):
     return found[:-1].astype(np.int64).reshape(classes, classes), numbers
 
 
+def classes(card, scores):
+    """Return the class of each position of a blob (N, classes, ...), as `compare` does; None if the scores hold NaN."""
+    many, inner = scores.shape[1], math.prod(scores.shape[2:])
+    positions = scores.shape[0] * inner
+    prediction = card.arena.borrow(4 * (positions + 1))  # and a flag behind them
+    flag = card.within(prediction.span, 4 * positions, 4)
+    card.clear(flag, 4)
+    card.run(classes_cuda, positions, scores.on(card), many, inner, prediction.span, flag)
+    found = np.empty(positions + 1, np.int32)
+    card.download(found, prediction.span)
+    if found[-1]:
+        return None
+    return found[:-1].reshape(scores.shape[0], *scores.shape[2:]).astype(np.uint8 if many <= 256 else np.int32)
+
+
 @cached
 def is_whole(label):
     """Whether a label is a whole number that fits into 32 bits; NaN is none."""
