@@ -1,4 +1,4 @@
-"""OpenCV 4's Caffe importer as a second opinion on Caffe's layers, one by one in TEST; the forks' have theirs in their own tests."""
+"""OpenCV 4's Caffe importer as a second opinion on Caffe's layers, one by one in TEST; the forks' have theirs in their own."""
 
 import numpy as np
 import pytest
