@@ -140,7 +140,8 @@ class CardWindow:
     def _downsample(self, image, weight, out, batch, pitch):
         blocks = batch * self.window.outputs * self.window.pixels
         if blocks:
-            self.card.launch(downsample_cuda, blocks, image, weight, out, pitch, *self.sizes, threads=_threads(self.window.taps))
+            self.card.launch(downsample_cuda, blocks, image, weight, out, pitch, *self.sizes,
+                             threads=_threads(self.card, self.window.taps))
 
     def weight_gradient(self, image, out, weight, batch):
         """Add the gradient with respect to the weights, of all images, to `weight`."""
@@ -155,12 +156,12 @@ class CardWindow:
 def bias_gradient(card, out, bias, batch, channels, pixels):
     """Add the sum of each channel of `out` (batch, channels, pixels) to `bias` (channels,); float32, a tree of at most 256."""
     if batch * channels * pixels:
-        card.launch(bias_gradient_cuda, channels, out, bias, batch, channels, pixels, threads=_threads(batch * pixels))
+        card.launch(bias_gradient_cuda, channels, out, bias, batch, channels, pixels, threads=_threads(card, batch * pixels))
 
 
-def _threads(terms):
-    """Return the threads that share a sum: as many as there are terms, rounded up to a power of 2, at least a warp."""
-    return min(MOST, max(32, 1 << (terms - 1).bit_length()))
+def _threads(card, terms):
+    """Return the threads that share a sum: as many as there are terms, rounded up to a power of 2, at least a warp if it may."""
+    return min(MOST, card.threads, max(32, 1 << (terms - 1).bit_length()))
 
 
 @kernel("float*, float*, float*, float*, bool, bool, " + SIZES + ", int")
