@@ -90,7 +90,7 @@ class Augmentation(NamedTuple):
         if down or right:
             images = [shifted(image, down, right, 0) for image in images]
             labels = [shifted(label, down, right, IGNORE) for label in labels]
-        if self.sampling is not None:
+        if self.sampling is not None and labels:
             kept = kept_pixels(draw, labels[0].shape[1:], self.sampling, self.cell)
             labels = [np.where(kept, label, np.uint8(IGNORE)) for label in labels]
         if self.one_hot:

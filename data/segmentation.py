@@ -40,7 +40,6 @@ class SegmentationDataLayer:
     dataset_class = Dataset
     folder_key = "folder"
     default_mean = None
-    top_names = ("data", "label")
     has_background = True  # whether class 0 is what is no object: `mask` and `null_background` need to know
 
     param_str = ""
@@ -72,7 +71,7 @@ class SegmentationDataLayer:
 
     def names_of_tops(self):
         """Return the names of the tops that the layer fills."""
-        return self.top_names
+        return self.dataset_class.parts
 
     def open(self, folder, split, classes):
         """Return the data set."""
@@ -83,12 +82,15 @@ class SegmentationDataLayer:
 
         It runs in the reading thread and must not hold the layer, or a dropped layer would live on in its thread.
         """
-        return functools.partial(load, self.reader(), self.names_of_tops(), self.augmentation, self.params["mean"])
+        return functools.partial(_load, self.dataset, self.names_of_tops(), self.prepare(), self.augmentation,
+                                 self.params["mean"])
 
-    def reader(self):
-        """Return a function position -> (pictures, labels, classes): dicts by the tops' names of (C, H, W) float32 minus
-        mean, (1, H, W) uint8 and the number of each label's classes. It must not hold the layer either."""
-        return functools.partial(_read_pair, self.dataset, self.params["mean"])
+    def prepare(self):
+        """Return {top: function} of the tops that are pictures: each makes (C, H, W) float32 of what the data set reads.
+
+        The functions must not hold the layer either.
+        """
+        return {"data": functools.partial(transform.preprocess, mean=self.params["mean"])}
 
     def reshape(self, bottom, top):
         """Load the sample that comes next and give the tops its shape."""
@@ -198,14 +200,12 @@ class SegmentationDataLayer:
         return self._sample
 
 
-def load(read, tops, augmentation, mean, place):
-    """Return the arrays of the sample at `place`, in the order of `tops`."""
-    images, labels, classes = read(place.index)
-    done = augmentation.apply(list(images.values()), list(labels.values()), place, mean, classes)
-    arrays = dict(zip([*images, *labels], [*done[0], *done[1]], strict=True))
+def _load(dataset, tops, prepare, augmentation, mean, place):
+    # The arrays of the sample at `place`, in the order of `tops`.
+    arrays = dataset.sample(place.index, tops)
+    pictures = [top for top in tops if top in prepare]
+    labels = [top for top in tops if top not in prepare]
+    done = augmentation.apply([prepare[top](arrays[top]) for top in pictures], [arrays[top][None] for top in labels], place,
+                              mean, [len(dataset.classes_of(top)) for top in labels])
+    arrays = dict(zip([*pictures, *labels], [*done[0], *done[1]], strict=True))
     return [arrays[top] for top in tops]
-
-
-def _read_pair(dataset, mean, index):
-    image, label = dataset.pair(index)
-    return {"data": transform.preprocess(image, mean)}, {"label": label[None]}, [dataset.classes]

@@ -23,12 +23,13 @@ HELP = {
     "interpolation": "fixed (published) or learned (4.3): the upsampling between streams; the last is always fixed",
     "fusion": "sum, or max (4.3)",
     "form": "plain; dilated: no layer skips a place, filters have holes; stitched: the plain trunk on the image shifted by "
-            "every pixel of its stride, its outputs interlaced (3.2); both give the same scores, one for each pixel",
+            "every pixel of its stride, its outputs interlaced (3.2); both give the same score for each pixel",
+    "upsampling": "centred: kernels of 2f (published), on the pixel; corners: of 2f - 1, the formula of 3.3, half a pixel off",
     "pad": "of the first convolution (published: 100; 97 is the least that covers every size)",
     "average_pool": "True: keep GoogLeNet's 7x7 average pooling, which 4.1 discards and Table 1's field of 907 counts",
     "late": "average (published, and section 5) or sum (caption of Table 5) of the two nets' scores",
     "features": "learned, or fixed: only score layers learn, and nothing is computed backward below them (Table 3)",
-    "biases": "published; doubled: twice the rate of weights, no decay; decayed: doubled and decayed, as 4.1 reads",
+    "biases": "published (twice the rate of weights, no decay; in AlexNet as weights), or paper: twice the rate, and decay (4.1)",
     "normalization": "of the loss: BATCH_SIZE (published: a sum, divided by the images of a batch), NONE (a sum), VALID "
                      "(a mean over labelled pixels), FULL",
     "loss": "softmax, or sigmoid: a cross-entropy for each class by itself (4.4)",
@@ -38,6 +39,9 @@ HELP = {
     "mirror": "True: training images are mirrored at random (4.4)",
     "jitter": "pixels by which training images are moved at random (4.4: 32)",
     "sampling": "probability p to keep a cell of the loss; the solver takes 1/p times the images (3.4, 4.4)",
+    "training_set": "sbd (8498 images, published) or voc (VOC 2011's own 1112): section 4.4's more training data",
+    "rate": "of the solver: published, or paper where the text has another",
+    "iterations": "of the solver: max_iter, its published field; loop, what the published solve.py runs",
     "learning": "of the solver: heavy, online or accum (Table 2), or table1 (4.1: 20 images, momentum 0.9)",
     "gradients": "of several images: mean (Caffe divides by iter_size), or sum as 6.2 has it, by rate and decay",
     "stages": "atonce, or staged: the rate is a hundredth for each skip (4.3); start from the coarser net's weights",
@@ -53,6 +57,7 @@ class Design:
     interpolation: str = "fixed"
     fusion: str = "sum"
     form: str = "plain"
+    upsampling: str = "centred"
     pad: int = 100
     average_pool: bool = False
     late: str = "average"
@@ -66,6 +71,9 @@ class Design:
     mirror: bool = False
     jitter: int = 0
     sampling: float | None = None
+    training_set: str = "sbd"
+    rate: str = "published"
+    iterations: str = "max_iter"
     learning: str | None = None
     gradients: str | None = None  # None: "mean"; with sampled terms of a loss that is a sum, "sum"
     stages: str = "atonce"
@@ -73,8 +81,10 @@ class Design:
     def __post_init__(self):
         for key, good in (("finest", FINEST), ("only", (None, *POOLS)), ("interpolation", ("fixed", "learned")),
                           ("fusion", ("sum", "max")), ("form", ("plain", "dilated", "stitched")),
-                          ("average_pool", (False, True)), ("late", ("average", "sum")), ("features", ("learned", "fixed")),
-                          ("biases", ("published", "doubled", "decayed")), ("normalization", (None, *NORMALIZATIONS)),
+                          ("upsampling", ("centred", "corners")), ("average_pool", (False, True)),
+                          ("training_set", ("sbd", "voc")), ("rate", ("published", "paper")),
+                          ("iterations", ("max_iter", "loop")), ("late", ("average", "sum")), ("features", ("learned", "fixed")),
+                          ("biases", ("published", "paper")), ("normalization", (None, *NORMALIZATIONS)),
                           ("loss", ("softmax", "sigmoid")), ("background", ("learned", "null")),
                           ("condition", tuple(CONDITIONS)), ("mirror", (False, True)), ("learning", (None, *LEARNING)),
                           ("gradients", (None, "mean", "sum")), ("stages", ("atonce", "staged"))):
@@ -89,6 +99,10 @@ class Design:
             raise Error(f"jitter is {self.jitter!r}; give 0 to 4096 pixels")
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad <= 4096:
             raise Error(f"pad is {self.pad!r}; give 0 to 4096 pixels")
+        if self.form != "plain" and not self.only and self.finest != FINEST[0]:
+            raise Error(f"form={self.form} is of nets with one stream; set finest=32 or only=pool4")
+        if self.upsampling == "corners" and not self.only and self.finest != FINEST[0]:
+            raise Error("upsampling=corners puts streams half a pixel apart, so that they cannot be fused; set finest=32")
         if self.only and self.fusion == "max":
             raise Error("fusion=max needs several streams; a net on one pool has none to fuse")
 
@@ -138,20 +152,27 @@ class Design:
                 keys["null_background"] = True
         return keys
 
-    def solver(self, fields, table1=None):
-        """Return the solver's `fields` (a dict) as these options change them; `table1` is the rate of section 4.1.
+    def solver(self, fields, paper_rate=None, loop=None):
+        """Return the solver's `fields` (a dict) as these options change them.
 
         Updates from several images are that many fewer, so that the number of images stays what it was.
+
+        Parameters
+        ----------
+        paper_rate : float
+            The rate that the paper's text gives this net, where the published file has another or there is none.
+        loop : int
+            Iterations of the published solve.py, whatever max_iter says.
         """
         fields = dict(fields)
+        if self.iterations == "loop":
+            fields["max_iter"] = _there(loop, "iterations=loop is for models with a published solve.py that says others")
         if self.stages == "staged":
             fields["base_lr"] *= SKIP_RATE ** FINEST.index(self.finest)
+        if self.rate == "paper" or self.learning == "table1":
+            fields["base_lr"] = _there(paper_rate, "rate=paper and learning=table1 are for nets whose rate the text gives")
         if self.learning:
             fields["momentum"] = LEARNING[self.learning][1]
-        if self.learning == "table1":
-            if table1 is None:
-                raise Error("learning=table1 is for the nets of the paper's Table 1; choose heavy, online or accum")
-            fields["base_lr"] = table1
         before, images = fields["iter_size"], self.images or fields["iter_size"]
         if images != before:
             fields["iter_size"] = images
@@ -164,7 +185,10 @@ class Design:
         return fields
 
 
+COMMON = ("biases", "normalization", "mirror", "jitter", "learning", "gradients")  # of every model
+PASCAL = (*COMMON, "features", "class_weights", "condition", "sampling", "pad", "training_set")  # of VGG nets
 NAMES = tuple(field.name for field in dataclasses.fields(Design))
+PUBLISHED = Design()
 
 
 def design(given):
@@ -184,6 +208,12 @@ def apart(given):
     """Return (options, others) of the dict `given`: those of a Design and the rest."""
     return ({key: value for key, value in given.items() if key in NAMES},
             {key: value for key, value in given.items() if key not in NAMES})
+
+
+def _there(value, otherwise):
+    if value is None:
+        raise Error(otherwise)
+    return value
 
 
 def _number(value):

@@ -26,7 +26,8 @@ def finish(n, scores, classes, split, splits, design, label="label", name="loss"
     """Name the blob of scores `top` and add the loss on blob `label`; nothing follows the scores in a deploy net.
 
     softmax             SoftmaxWithLoss; with class_weights, in training, InfogainLoss with their diagonal matrix
-    sigmoid             in training SigmoidCrossEntropyLoss on one-hot labels; the test net has labels as ever, no loss
+    sigmoid             in training SigmoidCrossEntropyLoss on one-hot labels (VALID counts pixels times classes, so
+                        its gradients are that much smaller); the test net has labels as ever, no loss
     background null     in training `top`_objects meets the loss; elsewhere `top` has a channel of zeros before them
     """
     training = split == splits[0]

@@ -1,6 +1,8 @@
 """The pieces that FCNs are put together from, each a function on a NetSpec `n` that adds layers and returns a top."""
 
-from netspec.coord_map import crop
+import math
+
+from netspec.coord_map import coord_map_from_to, crop
 from netspec.spec import layers as L
 from netspec.spec import params as P
 
@@ -8,8 +10,7 @@ from netspec.spec import params as P
 LEARNED = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 FIXED = [{"lr_mult": 0}]
 FROZEN = [{"lr_mult": 0, "decay_mult": 0}] * 2  # weights and bias
-RATES = {"published": LEARNED, "doubled": LEARNED, "decayed": [{"lr_mult": 1, "decay_mult": 1},
-                                                              {"lr_mult": 2, "decay_mult": 1}]}
+RATES = {"published": LEARNED, "paper": [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 1}]}
 IGNORED_LABEL = 255
 
 
@@ -92,6 +93,14 @@ def skip(n, name, stream, upscored, classes, design, head="", padded=True):
     operation = P.Eltwise.MAX if design.fusion == "max" else P.Eltwise.SUM
     n[f"fuse_{name}{head}"] = L.Eltwise(*pair, operation=operation)
     return n[f"fuse_{name}{head}"]
+
+
+def aligned(top_from, top_to, design):
+    """Return `top_from` cropped to `top_to`, pixel on pixel; with upsampling "corners" half a pixel before it."""
+    if design.upsampling == "centred":
+        return crop(top_from, top_to)
+    _, _, shift = coord_map_from_to(top_from, top_to)
+    return L.Crop(top_from, top_to, crop_param={"axis": 2, "offset": [math.floor(-shift[0])]})
 
 
 def with_null_channel(n, scores, classes):

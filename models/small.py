@@ -3,7 +3,7 @@
 They take the options of the paper's nets (`design.Design`), so that what the paper compares can be compared here.
 """
 
-from models import parts, streams, trunks
+from models import forms, parts, streams, trunks
 from models.design import design
 from models.losses import check_classes, finish, scored
 from netspec.spec import NetSpec
@@ -21,7 +21,7 @@ def squeezenet(dataset, split, classes, data=None, scales=(0.03, 0.03, 0.003), t
     the kernels of the upsampling between streams are odd: even ones would be half a pixel off.
     """
     n, plan, classes = NetSpec(), design(given), check_classes(classes)
-    dataset.add(n, split, data, params=plan.keys(split, dataset.splits))
+    dataset.add(n, split, data, plan)
     rates = [{"lr_mult": trunk_rate, "decay_mult": 1}, {"lr_mult": 2 * trunk_rate, "decay_mult": 0}]
     rates = parts.trunk_rates(plan, published=rates)
     top = trunks.squeezenet(n, parts.halved(n, "data_half", n.data), split == "deploy", pad, rates)
@@ -40,11 +40,13 @@ def narrow(dataset, split, classes, data=None, widths=(16, 32, 64, 96, 128), con
     by `input_scale` to have a spread of about 1, which the msra filler keeps through the layers.
     """
     n, plan, classes = NetSpec(), design(given), check_classes(classes)
-    dataset.add(n, split, data, params=plan.keys(split, dataset.splits))
+    dataset.add(n, split, data, plan)
     top = parts.fixed_scale(n, "scaled", n.data, input_scale)
     top = trunks.narrow_vgg(n, top, widths, convolutions, fc_width, fc_kernel, split == "deploy", dropout,
                             parts.trunk_rates(plan), plan.only)
     count = scored(classes, plan)
+    if plan.form != "plain":
+        return forms.finished(n, streams.scored_once(n, top, count, plan), classes, split, dataset.splits, plan)
     if plan.only:
         scores = streams.single(n, plan.only, count, plan, grouped=True)
     else:

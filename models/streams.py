@@ -1,7 +1,6 @@
 """From features to scores at the size of the image: score each stream, fuse from coarse to fine, upsample, crop (4.3)."""
 
 from models import parts
-from netspec.coord_map import crop
 
 # Names of VGG's skips: blob that is scored, name of its layers, from the coarsest on; each halves the stride.
 VGG_SKIPS = (("pool4", "pool4"), ("pool3", "pool3"))
@@ -39,16 +38,25 @@ def fused(n, bottom, classes, design, skips=VGG_SKIPS, first="score_fr", head=""
         top = parts.skip(n, skip, stream, top, classes, design, head, padded)
         name = f"upscore_{skip}{head}"
         stride //= 2
-    return upsampled(n, top, classes, stride, head, last_kernel, grouped)
+    return upsampled(n, top, classes, stride, design, head, last_kernel, grouped)
+
+
+def scored_once(n, bottom, classes, design):
+    """Score the trunk's end `bottom` and return the name of the scores: ``score_fr``, or ``score_<pool>``."""
+    name = f"score_{design.only or 'fr'}"
+    parts.score(n, name, bottom, classes, design.biases)
+    return name
 
 
 def single(n, pool, classes, design, grouped=False):
     """Score the blob `pool` alone, upsample it by ``design.stride`` and crop: Table 3's FCN-pool5, -pool4, -pool3."""
-    top = parts.score(n, f"score_{pool}", n[pool], classes, design.biases)
-    return upsampled(n, top, classes, design.stride, grouped=grouped)
+    top = n[scored_once(n, n[pool], classes, design)]
+    return upsampled(n, top, classes, design.stride, design, grouped=grouped)
 
 
-def upsampled(n, top, classes, stride, head="", kernel=None, grouped=False):
+def upsampled(n, top, classes, stride, design, head="", kernel=None, grouped=False):
     """Upsample by `stride` with a fixed kernel and crop to the image."""
+    if design.upsampling == "corners":
+        kernel = 2 * stride - 1
     name = f"upscore{'' if stride == COARSEST else stride}{head}"
-    return crop(parts.upscore(n, name, top, classes, kernel or 2 * stride, stride, grouped), n.data)
+    return parts.aligned(parts.upscore(n, name, top, classes, kernel or 2 * stride, stride, grouped), n.data, design)

@@ -103,7 +103,8 @@ def googlenet(n, bottom, deploy=False, pad=100, average_pool=False, param=None):
     def conv(name, bottom, channels, kernel_size, stride=1, pad=None):
         place, _, last = name.rpartition("/")
         pad = kernel_size // 2 if pad is None else pad
-        return parts.conv_relu(n, name, f"{place}/relu_{last}", bottom, channels, kernel_size, stride, pad, param)
+        relu = f"{place}/relu_{last.removesuffix('_s2')}"
+        return parts.conv_relu(n, name, relu, bottom, channels, kernel_size, stride, pad, param)
 
     def normalised(name, bottom):
         n[name] = L.LRN(bottom, local_size=5, alpha=1e-4, beta=0.75)

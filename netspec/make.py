@@ -19,6 +19,12 @@ EXAMPLES = """examples:
   python -m netspec.make fcn_sample --set finest=16 --set stages=staged --into runs/sample16s
   python -m netspec.make --all"""
 
+OURS = ("# Made by `python -m netspec.make ", '"""First values, as those of models/')  # how our files begin
+START = '''"""First values, as those of models/{name}."""
+
+from models.{name}.net import start  # noqa: F401
+'''
+
 
 def main(argv=None):
     """Print one prototxt, the list of models, or write all prototxts beside their recipes."""
@@ -38,7 +44,8 @@ def main(argv=None):
     parser.add_argument("--into", metavar="FOLDER", help="write all splits and the solver into a folder, to be run there")
     options = parser.parse_args(argv)
     if options.list or options.all:
-        if options.split or options.classes is not None or options.data or options.set or options.into or (options.all and options.name):
+        others = options.split, options.classes is not None, options.data, options.set, options.into
+        if any(others) or (options.all and options.name):
             parser.error("--list takes no option but a model, --all none and no model")
         if options.name:
             return list_options(options.name)
@@ -63,6 +70,11 @@ def recipe(name):
     return module
 
 
+def splits_of(module):
+    """Return what can be made of a recipe: its nets, its solver and its other SOLVERS."""
+    return (*module.SPLITS, "solver", *(f"solver_{name}" for name in getattr(module, "SOLVERS", {})))
+
+
 def make(name, split=None, classes=None, data=None, settings=None):
     """Return the prototxt of a model as text.
 
@@ -71,7 +83,7 @@ def make(name, split=None, classes=None, data=None, settings=None):
     name : str
         A model, see `recipes.find`.
     split : str
-        One of the model's SPLITS (the first when None), or "solver".
+        One of the model's SPLITS (the first when None), "solver", or "solver_<name>" for one of its SOLVERS.
     classes : int
         Number of classes instead of the data set's own.
     data : dict
@@ -81,16 +93,16 @@ def make(name, split=None, classes=None, data=None, settings=None):
     """
     name = recipes.find(name)
     module = recipe(name)
-    splits = (*module.SPLITS, "solver")
+    splits = splits_of(module)
     split = split or splits[0]
     if split not in splits:
         raise UnknownName(f"{name} has no split '{split}'{nearest(split, splits)}; it has {', '.join(splits)}")
     command = f"{name} --split {split}"
     settings = check_settings(name, module, split, settings or {})
-    if split == "solver":
+    if split not in module.SPLITS:
         if classes is not None or data:
             raise Error("a solver has no classes and no data layer; choose another --split")
-        message = module.solver(**settings)
+        message = module.solver(**{**getattr(module, "SOLVERS", {}).get(split.removeprefix("solver_"), {}), **settings})
     else:
         fields = {"data": data or {}, **settings}
         if classes is not None:
@@ -106,13 +118,13 @@ def make(name, split=None, classes=None, data=None, settings=None):
 def check_settings(name, module, split, settings):
     """Return the `settings` of a model, refused when it has no such option."""
     known = list(getattr(module, "OPTIONS", {}))
-    if split == "solver":
+    if split not in module.SPLITS:
         known += [field.name for field in caffe_pb2.SolverParameter.DESCRIPTOR.fields]
     for key in settings:
         if key not in known:
             good = ", ".join(getattr(module, "OPTIONS", {})) or "none"
             raise UnknownName(f"{name} has no option '{key}'{nearest(key, known)}; it has {good}"
-                              + (", and the fields of a solver" if split == "solver" else ""))
+                              + (", and the fields of a solver" if split not in module.SPLITS else ""))
     return settings
 
 
@@ -121,7 +133,7 @@ def list_models():
     rows = []
     for name in recipes.names():
         module = recipe(name)
-        rows.append((name, " ".join((*module.SPLITS, "solver")), getattr(module, "SECTION", ""), module.DESCRIPTION))
+        rows.append((name, " ".join(splits_of(module)), getattr(module, "SECTION", ""), module.DESCRIPTION))
     wide = [max(map(len, column)) for column in list(zip(*rows))[:3]]
     for row in rows:
         print("  ".join((*(f"{cell:{width}}" for cell, width in zip(row, wide)), row[3])))
@@ -143,7 +155,8 @@ def list_options(name):
 def write_into(folder, name, classes=None, settings=None):
     """Write every split, the solver and, where the model has a `start`, a net.py with it into `folder`.
 
-    Settings that are fields of the solver go to the solver alone. Snapshots go to ``<folder>/snapshot/``.
+    Settings that are fields of the solver go to the solver alone. Snapshots go to ``<folder>/snapshot/``. Files that
+    were made otherwise are never overwritten.
     """
     name = recipes.find(name)
     module = recipe(name)
@@ -154,8 +167,12 @@ def write_into(folder, name, classes=None, settings=None):
     contents = {f"{split}.prototxt": make(name, split, classes, None, options) for split in module.SPLITS}
     contents["solver.prototxt"] = make(name, "solver", None, None, solver)
     if hasattr(module, "start"):
-        contents["net.py"] = f'"""First values, as those of models/{name}."""\n\nfrom models.{name}.net import start  # noqa: F401\n'
+        contents["net.py"] = START.format(name=name)
     os.makedirs(folder, exist_ok=True)
+    for file in contents:
+        path = os.path.join(folder, file)
+        if os.path.exists(path) and not files.read_text(path).startswith(OURS):
+            raise Error(f"'{path}' is there and was not made by this command; nothing is written. Choose another folder")
     for file, content in contents.items():
         files.write_text(os.path.join(folder, file), content)
         print(os.path.join(folder, file))
@@ -166,7 +183,7 @@ def write_all():
     """Write <split>.prototxt and solver.prototxt of every model, each file only when it changes."""
     written = 0
     for name in recipes.names():
-        for split in (*recipe(name).SPLITS, "solver"):
+        for split in splits_of(recipe(name)):
             path = recipes.FOLDER / name / f"{split}.prototxt"
             content = make(name, split)
             if not path.exists() or path.read_text(encoding="utf-8") != content:

@@ -64,9 +64,12 @@ def heads(net):
     return list(dict.fromkeys(found))
 
 
-def class_names(count, dataset=None):
-    """Return `count` names of classes: the data set's, PASCAL VOC's for 21 of them, else numbers."""
-    names = getattr(dataset, "names", None)
+def class_names(count, dataset=None, label=None):
+    """Return `count` names of classes: the data set's for the top `label`, PASCAL VOC's for 21 of them, else numbers."""
+    if label in getattr(dataset, "label_parts", ()):
+        names = dataset.classes_of(label)
+    else:
+        names = getattr(dataset, "names", None)
     if names and len(names) == count:
         return list(names)
     return list(voc.CLASSES) if count == len(voc.CLASSES) else [f"class {i}" for i in range(count)]

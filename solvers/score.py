@@ -84,8 +84,9 @@ def _parser():
     parser.add_argument("--iterations", metavar="N", type=int, help="forward passes (default: the data set once)")
     parser.add_argument("--score", metavar="BLOB,...", help="score blobs (default: those that the losses read)")
     parser.add_argument("--label", metavar="BLOB,...", help="label blobs, as many")
-    parser.add_argument("--exclude", metavar="CLASS,...", default="",
-                        help="classes (names or numbers, or 'absent') left out of mean accuracy and mean IU")
+    parser.add_argument("--exclude", metavar="CLASS,...",
+                        help="classes (names or numbers, 'absent' or 'none') left out of mean accuracy and mean IU "
+                             "(default: as the data set has it: 'absent' for SIFT Flow)")
     parser.add_argument("--save", metavar="FOLDER", help="write predictions/ID.png (palette PNGs), and index.html with "
                                                          "input, truth and prediction side by side")
     parser.add_argument("--log", metavar="FILE", help="training log whose loss curve goes onto the page")

@@ -18,11 +18,17 @@ SCORES = (("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy
           ("frequency weighted IU", "frequency_weighted_iu"))
 
 
-def make_report(hists, heads, dataset=None, exclude=""):
-    """Return the report of the matrices of `score_heads`: {"heads": [scores with blob, names, hist]}."""
+def make_report(hists, heads, dataset=None, exclude=None):
+    """Return the report of the matrices of `score_heads`: {"heads": [scores with blob, names, hist]}.
+
+    `exclude` are classes (names or numbers by commas, or "absent"); None: as the data set says, "none": none.
+    """
+    if exclude is None:
+        exclude = getattr(dataset, "score_exclude", "")
+    exclude = "" if exclude == "none" else exclude
     found = []
     for hist, (score, label) in zip(hists, heads):
-        names = nets.class_names(len(hist), dataset if len(heads) == 1 else None)
+        names = nets.class_names(len(hist), dataset, label)
         excluded = [int(one) if one.lstrip("-").isdigit() else one for one in exclude.split(",") if one]
         found.append({"score": score, "label": label, **metrics.scores(hist, excluded, names), "hist": hist})
     return {"heads": found}
@@ -59,7 +65,8 @@ def print_report(report):
         print()
         for title, key in SCORES:
             print(f"{title:22} {_number(head[key])}")
-        print(f"{head['pixels']} pixels counted; {head['rule']}")
+        print(f"{head['pixels']} pixels counted; {head['rule']}"
+              + (f": {', '.join(head['names'][number] for number in head['excluded'])}" if head["excluded"] else ""))
 
 
 def write_page(folder, report, dataset, losses=(), shown=12):

@@ -33,6 +33,10 @@ MOST_LINES = 1000  # values of one output blob in the log; Caffe would print all
 Gradient = collections.namedtuple("Gradient", "clip scale l2 l1")
 
 
+class Diverged(Error):
+    """The loss is not finite any more."""
+
+
 # --- solver types ----------------------------------------------------------------------------------------------------
 
 
@@ -332,7 +336,7 @@ class Solver:
         what = (f"the loss is {loss:g} in iteration {self.iter}; the first value that is not finite is in {first}; "
                 "lower base_lr or give clip_gradients, and look at the data (a loss per pixel near 87.3365 = "
                 "-log(FLT_MIN) before it says that the scores have grown too large)")
-        raise Error(f"{what}; {self._keep(before)}")
+        raise Diverged(f"{what}; {self._keep(before)}")
 
     def _keep(self, before):
         """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""

@@ -2,10 +2,13 @@
 
 from models import families
 from models.datasets import VOC
+from models.design import PASCAL, describe
 from models.start import interp
 
-DESCRIPTION = "FCN-8s on VGG16, PASCAL VOC: all streams trained at once, skips scaled (paper 4.3)"
+DESCRIPTION = "FCN-8s on VGG16, PASCAL VOC: all streams trained at once, skips scaled"
+SECTION = "4.3, Table 3"
 SPLITS = VOC.splits
+OPTIONS = describe(*PASCAL, "interpolation", "fusion")
 
 
 def net(split, classes=VOC.classes, data=None, **given):

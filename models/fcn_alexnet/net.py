@@ -2,13 +2,13 @@
 
 from models import families
 from models.datasets import VOC
-from models.design import describe
+from models.design import COMMON, describe
 from models.start import interp
 
-DESCRIPTION = "FCN-32s on AlexNet, PASCAL VOC: gradients accumulated over 20 images (paper 4.1)"
+DESCRIPTION = "FCN-32s on AlexNet, PASCAL VOC: gradients accumulated over 20 images"
 SECTION = "4.1, Table 1"
 SPLITS = VOC.splits
-OPTIONS = describe("biases", "features", "normalization", "learning", "gradients", "mirror", "jitter", "pad")
+OPTIONS = describe(*COMMON, "features", "pad", "training_set", "rate")
 OWN = {"normalization": "VALID"}
 
 
@@ -19,7 +19,7 @@ def net(split, classes=VOC.classes, data=None, **given):
 
 def solver(**given):
     """Return the solver."""
-    return VOC.solver("fcn_alexnet", {**OWN, "base_lr": 1e-4, "momentum": 0.9, "iter_size": 20}, given, table1=1e-3)
+    return VOC.solver("fcn_alexnet", {**OWN, "base_lr": 1e-4, "momentum": 0.9, "iter_size": 20}, given, paper_rate=1e-3)
 
 
 def start(net, weights=()):

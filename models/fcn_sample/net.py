@@ -11,7 +11,7 @@ from models.design import describe
 DESCRIPTION = "a narrow FCN-8s for the embedded sample images: learns from scratch on a CPU"
 SECTION = ""
 SPLITS = SAMPLE.splits
-OPTIONS = describe("finest", "only", "interpolation", "fusion", "features", "biases", "normalization", "loss",
+OPTIONS = describe("finest", "only", "form", "interpolation", "fusion", "features", "biases", "normalization", "loss",
                    "background", "class_weights", "condition", "mirror", "jitter", "sampling", "learning", "gradients",
                    "stages")
 OWN = {"finest": 8, "normalization": "VALID"}

@@ -2,10 +2,13 @@
 
 from models import families
 from models.datasets import NYUD
+from models.design import COMMON, describe
 from models.start import interp
 
-DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour alone (paper 5, Table 5)"
+DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour alone"
+SECTION = "5, Table 5"
 SPLITS = NYUD.splits
+OPTIONS = describe(*COMMON, "features", "iterations")
 
 
 def net(split, classes=NYUD.classes, data=None, **given):

@@ -2,10 +2,13 @@
 
 from models import families
 from models.datasets import NYUD
+from models.design import COMMON, describe
 from models.start import interp, widen_first_layer
 
-DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and depth as four channels (paper 5, Table 5)"
+DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and depth as four channels"
+SECTION = "5, Table 5"
 SPLITS = NYUD.splits
+OPTIONS = describe(*COMMON, "features", "iterations")
 FIRST = "conv1_1_bgrd"
 
 

@@ -2,10 +2,13 @@
 
 from models import families
 from models.datasets import PASCALCONTEXT
+from models.design import COMMON, describe
 from models.start import interp
 
-DESCRIPTION = "FCN-16s on VGG16, PASCAL-Context: 59 classes and background (paper 5, Table 7)"
+DESCRIPTION = "FCN-16s on VGG16, PASCAL-Context: 59 classes and background"
+SECTION = "5, Table 7"
 SPLITS = PASCALCONTEXT.splits
+OPTIONS = describe(*COMMON, "features", "class_weights", "iterations", "interpolation", "fusion")
 
 
 def net(split, classes=PASCALCONTEXT.classes, data=None, **given):

@@ -2,10 +2,13 @@
 
 from models import families
 from models.datasets import SIFTFLOW
+from models.design import COMMON, describe
 from models.start import interp
 
-DESCRIPTION = "FCN-32s on VGG16, SIFT Flow: semantic and geometric classes at once (paper 5, Table 6)"
+DESCRIPTION = "FCN-32s on VGG16, SIFT Flow: semantic and geometric classes at once"
+SECTION = "5, Table 6"
 SPLITS = SIFTFLOW.splits
+OPTIONS = describe(*COMMON, "features", "iterations")
 
 
 def net(split, classes=SIFTFLOW.classes, data=None, **given):

@@ -9,8 +9,10 @@ from data import augment
 from data.augment import Augmentation
 from data.order import Order, Place
 from data.voc import VOCSegDataLayer
+from netspec import text
 from netspec.errors import Error, UnknownName
 from tests.data import folders
+from tests.support import ROOT
 
 MEAN = (104.0, 117.0, 123.0)
 LABEL = np.array([[[0, 0, 2, 255, 1], [0, 3, 3, 3, 0], [255, 0, 0, 1, 1]]], np.uint8)
@@ -110,6 +112,23 @@ def test_sampling_drops_whole_cells_of_the_final_layers_grid_with_probability_1_
     pixels = apply(1, label, picture, sampling=0.5, cell=1)[1]
     assert abs((pixels == 1).mean() - 0.5) < 0.03
     assert np.array_equal(apply(1, label, picture, sampling=1.0)[1], label)
+
+
+@pytest.mark.parametrize("model", ["fcn32s", "fcn16s", "fcn8s"])
+def test_cells_lie_around_the_centres_of_the_nets_last_scores(model):
+    layers = {layer.name: layer for layer in text.read_net(str(ROOT / "models" / model / "train.prototxt")).layer}
+    up = next(layer for name, layer in layers.items() if name in ("upscore", "upscore16", "upscore8"))
+    stride, kernel = up.convolution_param.stride[0], up.convolution_param.kernel_size[0]
+    offset = layers["score"].crop_param.offset[0]
+
+    class Draw:  # keeps every second row of cells
+        def random(self, shape):
+            return np.arange(shape[0])[:, None] % 2 * np.ones(shape)
+
+    kept = augment.kept_pixels(Draw(), (200, 1), 0.5, stride)[:, 0]
+    edges = np.flatnonzero(np.diff(kept.astype(int))) + 1
+    first = (kernel - 1) / 2 - offset  # the centre of score 0 in the image, in pixels
+    assert len(edges) > 3 and all((edge - 0.5 - first) % stride == stride / 2 for edge in edges)
 
 
 @pytest.mark.parametrize("null", [False, True])
