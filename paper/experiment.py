@@ -191,14 +191,25 @@ def names():
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 
-def find(chosen=()):
-    """Return the experiments of these names (all when none is given), in the paper's order."""
+def find(chosen=(), broken=None):
+    """Return the experiments of these names (all when none is given), in the paper's order.
+
+    A file that is no experiment is an `Error`; with a list `broken`, (name, why) goes there and the others are returned.
+    """
     known = names()
     for name in chosen:
         if name not in known:
             raise UnknownName(f"no experiment '{name}'{nearest(name, known)}; experiments: {', '.join(known)}")
-    return sorted((Experiment(FOLDER / f"{name}.py") for name in dict.fromkeys(chosen or known)),
-                  key=lambda one: (section_of(one.place), one.name))
+    found = []
+    for name in dict.fromkeys(chosen or known):
+        try:
+            one = Experiment(FOLDER / f"{name}.py")
+            found.append((section_of(one.place), name, one))
+        except Error as error:
+            if broken is None:
+                raise
+            broken.append((name, str(error)))
+    return [one for _, _, one in sorted(found, key=lambda one: one[:2])]
 
 
 # Where the tables and figures stand.

@@ -30,9 +30,10 @@ EXAMPLES = """examples:
 def main(argv=None):
     """Run, keep, write the pages; return 0, or 1 when an experiment failed."""
     options = _parser().parse_args(argv)
-    chosen = experiment.find(options.names)
+    broken = []
+    chosen = experiment.find(options.names, broken)
     if options.list:
-        return _list(chosen)
+        return _list(chosen, broken)
     if options.page:
         _write_pages()
         return 0
@@ -51,7 +52,7 @@ def main(argv=None):
             due.append(one)
     _print(f"{len(due)} experiments to run; {kept} have a result that still holds{'; --force runs them again' if kept else ''}")
     try:
-        failed = _run_all(due, options.real, device)
+        failed = broken + _run_all(due, options.real, device)
     finally:
         # Also after Ctrl-C: what is done is on the page.
         _write_pages()
@@ -74,7 +75,7 @@ def _parser():
     return parser
 
 
-def _list(chosen):
+def _list(chosen, broken):
     lines = [("name", "place", "minutes", "needs", "result", "title")]
     for one in chosen:
         result = one.kept()
@@ -83,7 +84,9 @@ def _list(chosen):
     wide = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(line, wide)).rstrip())
-    return 0
+    for _, why in broken:
+        _print(f"error: {why}")
+    return 1 if broken else 0
 
 
 def _valid(one):
@@ -142,7 +145,7 @@ def _keep(one, result, pictures, context, seconds):
 
 def _write_pages():
     results = []
-    for one in experiment.find():
+    for one in experiment.find(broken=[]):
         result = one.kept()
         if result is None:
             continue

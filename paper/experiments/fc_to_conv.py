@@ -38,8 +38,8 @@ def run(context):
     ], "numbers": {"classifier": one, "grid_without_padding": without, "grid_with_padding": with_padding}}
 
 
-def alexnet(height, width, connected=False, padded=True, widths=(96, 256, 384, 384, 256, 4096), batch=1):
-    """Return CaffeNet up to ten scores, with InnerProduct layers (`connected`) or convolutions; narrower `widths` if wanted."""
+def alexnet(height, width, connected=False, padded=True, widths=(96, 256, 384, 384, 256, 4096), batch=1, classes=10):
+    """Return CaffeNet up to its scores, with InnerProduct layers (`connected`) or convolutions; narrower `widths` if wanted."""
     n = NetSpec()
     top = nets.image(n, batch, 3, height, width)
     pads, groups = ((0, 2, 1, 1, 1) if padded else (0,) * 5), (1, 2, 1, 2, 2)
@@ -51,7 +51,7 @@ def alexnet(height, width, connected=False, padded=True, widths=(96, 256, 384, 3
             top = parts.max_pool(n, f"pool{number + 1}", top, 3, 2)
         if number in (0, 1):
             n[f"norm{number + 1}"] = top = L.LRN(top, local_size=5, alpha=1e-4, beta=0.75)
-    for name, outputs, kernel in (("fc6", widths[5], 6 if padded else 2), ("fc7", widths[5], 1), ("fc8", 10, 1)):
+    for name, outputs, kernel in (("fc6", widths[5], 6 if padded else 2), ("fc7", widths[5], 1), ("fc8", classes, 1)):
         if connected:
             n[name] = top = L.InnerProduct(top, num_output=outputs)
         else:

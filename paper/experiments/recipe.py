@@ -20,8 +20,9 @@ def run(context):
     zero = not any(layer.convolution_param.HasField("weight_filler") for layer in scores)
     doubled, layers = doubled_biases("fcn32s")
     scales = {layer.name: layer.scale_param.filler.value for layer in layers_of("fcn8s_atonce", "Scale")}
-    published, option = (sum(not layer.param or layer.param[0].lr_mult != 0 for layer in layers_of("fcn8s", "Deconvolution", **given))
-                         for given in ({}, {"interpolation": "learned"}))
+    published, option = (
+        sum(not layer.param or layer.param[0].lr_mult != 0 for layer in layers_of("fcn8s", "Deconvolution", **given))
+        for given in ({}, {"interpolation": "learned"}))
     return {"rows": [
         exact("Gradients are accumulated over 20 images, momentum is 0.9", "4.1", "the solver file of FCN-AlexNet", "20; 0.9",
               f"{alexnet.iter_size}; {alexnet.momentum:g}", (alexnet.iter_size, round(alexnet.momentum, 6)) == (20, 0.9),
@@ -42,7 +43,8 @@ def run(context):
               f"Their rates are {', '.join(f'{rate:g}' for rate in rates)}. "
               "The published SIFT Flow FCN-8s does not drop a second time."),
         exact("All-at-once training scales each stream by a fixed constant", "4.3",
-              "Scale layers of FCN-8s at once", "fixed constants", ", ".join(f"{name} {value:g}" for name, value in scales.items()), len(scales) == 2,
+              "Scale layers of FCN-8s at once", "fixed constants",
+              ", ".join(f"{name} {value:g}" for name, value in scales.items()), len(scales) == 2,
               f"Its rate is that of FCN-32s ({atonce.base_lr:g}) and it has 300,000 iterations, as many as the three stages "
               "together: by these files it does not take half the time."),
         exact("The last upsampling is fixed, those between streams are learned", "4.3, 4.4", "rates of the deconvolutions of "

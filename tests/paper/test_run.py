@@ -82,6 +82,16 @@ def test_a_failing_experiment_is_reported_and_does_not_stop_the_others(room, cap
     assert "failing_a" not in (there / "docs" / "paper.md").read_text()
 
 
+def test_a_file_that_is_no_experiment_is_reported_and_does_not_stop_the_others(room, capsys):
+    there = room("whole_a")
+    (there / "experiments" / "half_b.py").write_text("TITLE = 'half'\n")
+    assert run_door(run.main, []) == 1
+    assert "failed: half_b: " in capsys.readouterr().err
+    assert "claim of whole_a" in (there / "docs" / "paper.md").read_text()
+    assert run_door(run.main, ["--list"]) == 1
+    assert "half_b.py' is no experiment" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_what_is_done(room, capsys):
     there = room("stopped_a")
     room("stopped_b", "raise KeyboardInterrupt")
