@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import caffe_pb2, export_onnx, measure, upgrade_file
+from netspec import caffe_pb2, draw, export_onnx, measure, summary, upgrade_file
 from netspec.errors import Error
 from solvers import compare, infer, nets, run, surgery
 from solvers.solver import make
@@ -61,7 +61,8 @@ def test_nets_that_a_command_edits_first(folder, caplog):
 
 
 @pytest.mark.parametrize("main, arguments", [
-    (measure.main, ["{deploy}"]), (upgrade_file.main, ["{deploy}"]),
+    (measure.main, ["{deploy}"]), (upgrade_file.main, ["{deploy}"]), (summary.main, ["{deploy}"]),
+    (draw.main, ["{deploy}", "-o", "{out}.html"]),
     (infer.main, ["{deploy}", "{weights}", "{image}", "--out", "{out}", "--mean", "0,0,0"]),
     (compare.main, ["{deploy}", "{weights}", "--dump", "{out}.npz"]),
     (surgery.main, ["transplant", "{deploy}", "{weights}", "{deploy}", "--dry-run"]),

@@ -10,7 +10,7 @@ from layers.core.neuron import Neuron
 from netspec import caffe_pb2
 from tests.layers.core.cuda.cards import CARD, no_host
 
-ON_HOST = {"DetectionOutput", "HDF5Output", "Python"}  # they sort boxes, write files, or run somebody's Python
+ON_HOST = {"HDF5Output", "Python"}  # they write files, or run somebody's Python
 PRODUCTS = {"Convolution", "Deconvolution", "InnerProduct"}  # tests of their own: they may choose by their parameters
 
 
