@@ -26,7 +26,8 @@ from layers.core.net import Net
 from netspec import caffe_pb2, files, text
 from netspec.errors import Error
 from netspec.make import recipe
-from solvers import data_layers, log, run, solver, stand_ins
+from solvers import data_layers, log, solver, stand_ins
+from solvers import training as first
 from solvers.predictions import predict
 from solvers.score import score_heads
 
@@ -189,7 +190,7 @@ def _train(context, one, folder, messages, weights, progress):
                           path=str(files.ROOT / "models" / one.model / "solver.prototxt"))
     judge = None
     try:
-        run.first_values(machine, weights)
+        first.first_values(machine, weights)
         judge = Net(val_net, caffe_pb2.TEST, device=context.device, seed=one.seed)
         record = _resume(machine, folder)
         if record is None:
