@@ -12,8 +12,10 @@ help:
 	@echo "make lint    ruff"
 	@echo "make models  write every model's prototxts from its net.py"
 	@echo "make proto   write netspec/caffe_pb2.py from netspec/caffe.proto"
+	@echo "make paper   run the paper's experiments that have no result yet, write docs/paper.md and .html (REAL=dir: real images)"
 	@echo "make bench   install other engines and measure ours beside them (25 minutes); benchmarks/results/ gets the table"
 	@echo "make bench-gpu install PyTorch and measure ours beside it on an NVIDIA card (8 minutes); likewise"
+	@echo "make published WEIGHTS=dir DATA=dir  score the published weights on the paper's splits, difference from the published scores"
 	@echo "make clean   remove $(VENV), demo/ and what Python left behind"
 
 # The stamps make a second `make demo` start at once.
@@ -56,6 +58,11 @@ proto:
 	$(BIN)/pip install --quiet -e ".[proto]"
 	$(BIN)/python netspec/compile_proto.py
 
+# Real photographs, labels and weights are used where they lie beside the project, or in REAL=dir.
+REAL ?= $(wildcard ../shared/real)
+paper: $(VENV)/installed
+	$(RUN) paper.run $(if $(REAL),--real $(REAL)) $(PAPER)
+
 # PyTorch's build for the CPU alone is smaller; whoever wants it installs it into $(VENV) before.
 $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
@@ -71,8 +78,13 @@ $(VENV)/installed-bench-gpu: $(VENV)/installed
 bench-gpu: $(VENV)/installed-bench-gpu
 	$(RUN) benchmarks.gpu $(BENCH)
 
+# WEIGHTS holds the published caffemodels (missing ones are listed with their addresses), DATA the data sets.
+published: $(VENV)/installed
+	@$(if $(WEIGHTS),,echo "usage: make published WEIGHTS=dir DATA=dir" >&2; exit 2)
+	$(RUN) solvers.published "$(WEIGHTS)" $(if $(DATA),"$(DATA)") $(PUBLISHED)
+
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-ptx test-sim lint models proto bench bench-gpu clean
+.PHONY: help demo test test-ptx test-sim lint models proto paper bench bench-gpu published clean

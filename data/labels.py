@@ -40,3 +40,22 @@ def check_label(label, classes, path):
                     f"{classes} classes (0 to {classes - 1}, or {IGNORE} to ignore); {int(bad.sum())} such pixels "
                     "here; mend the file, or set 'classes' in param_str and the net's score layers to the data's")
     return np.ascontiguousarray(label, np.uint8)
+
+
+def from_one(numbers, classes, path, void=(0,)):
+    """Return a label map that counts its classes from 1 as one that counts from 0, void as 255; (H, W) uint8.
+
+    Parameters
+    ----------
+    numbers : (H, W) numbers 1 to `classes`, or of `void`; floats must be whole. Others are an error with their place.
+    """
+    numbers = np.asarray(numbers)
+    if numbers.ndim != 2 or numbers.dtype.kind not in "uibf":
+        raise Error(f"label '{path}' must be (H, W) numbers, got {numbers.shape} {numbers.dtype}")
+    nothing = np.isin(numbers, void)
+    good = nothing | ((numbers >= 1) & (numbers <= classes) & (numbers == np.floor(numbers)))
+    if not good.all():
+        row, column = (int(i) for i in np.argwhere(~good)[0])
+        raise Error(f"label {numbers[row, column]:g} at row {row}, column {column} of '{path}' is outside the list (1 to "
+                    f"{classes}, void is {' or '.join(map(str, void))}); {int((~good).sum())} such pixels here")
+    return np.where(nothing, IGNORE, numbers - 1.0).astype(np.uint8)

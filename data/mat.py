@@ -1,16 +1,19 @@
-"""MATLAB 5 files: numbers, text, structs and cells, as the label files of SBD and its like hold them.
+"""MATLAB files: numbers, text, structs and cells, as the label files of SBD and its like hold them.
 
 SciPy reads these files too, but its reader is compiled code that trusts them: one flipped bit can end the process. This
 one checks every size before it uses it, so a damaged file is an `Error` and nothing else.
 
-The format: a header of 128 bytes, then elements. An element is a tag (type, number of bytes) and its data, padded to 8
-bytes; up to 4 bytes of data are packed into the tag. An array is an element that holds elements: flags, dimensions,
-name, values. Each array of a file may be compressed by zlib.
+Files of version 7.3 are HDF5 and are read through h5py; of them numbers, text and structs.
+
+The format of version 5: a header of 128 bytes, then elements. An element is a tag (type, number of bytes) and its data,
+padded to 8 bytes; up to 4 bytes of data are packed into the tag. An array is an element that holds elements: flags,
+dimensions, name, values. Each array of a file may be compressed by zlib.
 """
 
 import math
 import zlib
 
+import h5py
 import numpy as np
 
 from netspec import files
@@ -32,7 +35,7 @@ COMPLEX = 0x08
 
 
 def read_mat(path, names=None):
-    """Return {variable: value} of a MATLAB 5 file; only the variables `names` when given.
+    """Return {variable: value} of a MATLAB 5 or 7.3 file; only the variables `names` when given.
 
     Numbers are arrays of the variable's type and dimensions, text is str, a struct a dict (a list of dicts when it is
     not 1x1), a cell array a list. Other classes (functions, objects, sparse and complex arrays) are left out at the top
@@ -40,9 +43,17 @@ def read_mat(path, names=None):
     """
     data = files.read_bytes(path)
     try:
-        return _read(memoryview(data), names)
+        return _read_hdf5(path, names) if data[124:128] == b"\x00\x02IM" else _read(memoryview(data), names)
     except _Damaged as damage:
         raise Error(f"cannot read '{path}': {damage}") from None
+
+
+def read_matrix(path, name):
+    """Return one matrix of numbers of a MATLAB file."""
+    found = read_mat(path, names=[name]).get(name)
+    if not isinstance(found, np.ndarray):
+        raise Error(f"'{path}' holds no matrix '{name}'")
+    return found
 
 
 class _Damaged(Exception):
@@ -60,8 +71,6 @@ def _read(data, names):
     if order is None:
         raise _Damaged("not a MATLAB 5 file (no byte order mark at byte 126)")
     version = int.from_bytes(data[124:126], "little" if order == "<" else "big")
-    if version == 0x0200:
-        raise _Damaged("a MATLAB 7.3 (HDF5) file; save it with '-v7'")
     if version != 0x0100:
         raise _Damaged(f"version {version:#06x} is not MATLAB 5's 0x0100")
     found, place = {}, 128
@@ -192,3 +201,41 @@ def _cast(values, kind, name):
         if not whole or values.min() < limits.min or values.max() > limits.max:
             raise _Damaged(f"'{name}' holds values outside its type {kind}")
     return values.astype(kind)
+
+
+# --- version 7.3 -----------------------------------------------------------------------------------------------------
+
+
+def _read_hdf5(path, names):
+    try:
+        with h5py.File(path, "r") as file:
+            found = {}
+            for name in file:
+                if not name.startswith("#") and (names is None or name in names):  # "#refs#": what cells point to
+                    try:
+                        found[name] = _value(file[name], name, 0)
+                    except _Unsupported:
+                        if names is not None:
+                            raise
+            return found
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damaged files
+        raise _Damaged(f"a MATLAB 7.3 (HDF5) file that is damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _value(node, name, depth):
+    if depth > MAX_DEPTH:
+        raise _Damaged(f"structs nested deeper than {MAX_DEPTH}")
+    if isinstance(node, h5py.Group):
+        return {key: _value(node[key], f"{name}.{key}", depth + 1) for key in node}
+    if not isinstance(node, h5py.Dataset):
+        raise _Damaged(f"'{name}' is neither an array nor a struct")
+    kind = node.attrs.get("MATLAB_class", b"")
+    kind = kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
+    if "MATLAB_empty" in node.attrs:
+        return "" if kind == "char" else np.zeros((0, 0))
+    if node.dtype.kind not in "uif":
+        raise _Unsupported(f"'{name}' is of a class ({kind or node.dtype}) that is not read here: cell, complex or object")
+    if node.size * node.dtype.itemsize > MAX_BYTES:
+        raise _Damaged(f"an array of more than {MAX_BYTES} bytes")
+    values = node[()].T  # HDF5 has MATLAB's last axis first
+    return "".join(map(chr, values.reshape(-1, order="F").tolist())) if kind == "char" else np.asarray(values)

@@ -7,6 +7,8 @@ import threading
 class ReadAhead:
     """One thread that loads the next pictures while the net computes.
 
+    `load` takes an `order.Place` and returns its sample.
+
     It owns nothing of the layer: the layer ends it when it is closed or collected, so a dropped net leaves no thread.
     """
 
@@ -24,14 +26,14 @@ class ReadAhead:
                     self._changed.wait()
                 if self._closed:
                     return
-            index, failure, sample = self._order.index, None, None
+            place, failure, sample = self._order.place, None, None
             try:
-                sample = self._load(index)
+                sample = self._load(place)
             except Exception as error:  # handed to the thread that takes this sample
                 failure = error
             self._order.advance()
             with self._changed:
-                self._ready.append((index, sample, failure))
+                self._ready.append((place.index, sample, failure))
                 self._changed.notify_all()
             if failure is not None:
                 return

@@ -5,7 +5,7 @@ import functools
 import math
 import weakref
 
-from data import transform
+from data import augment, transform
 from data.dataset import Dataset
 from data.order import Order
 from data.read_ahead import ReadAhead
@@ -28,6 +28,8 @@ class SegmentationDataLayer:
     classes : labels must be below it, or 255 (default: the lines of the folder's classes.txt, else 21)
     prefetch : how many pictures to read ahead in the background (default 4, 0 for none)
     draws : "python3" (default) or "python2", see `Order`
+    mask, mirror, jitter, sampling, cell, one_hot, null_background : what is done to the sample, see `Augmentation`; all
+        off by default
 
     and, optionally, `prototxt_path`, beside which the folder is looked for.
 
@@ -38,7 +40,7 @@ class SegmentationDataLayer:
     dataset_class = Dataset
     folder_key = "folder"
     default_mean = None
-    top_names = ("data", "label")
+    has_background = True  # whether class 0 is what is no object: `mask` and `null_background` need to know
 
     param_str = ""
     prototxt_path = None
@@ -47,7 +49,8 @@ class SegmentationDataLayer:
 
     def keys(self):
         """Return the keys that param_str may hold; a subclass may add some."""
-        return [self.folder_key, "split", "mean", "randomize", "seed", "classes", "prefetch", "draws"]
+        return [self.folder_key, "split", "mean", "randomize", "seed", "classes", "prefetch", "draws",
+                *augment.KEYS]
 
     def setup(self, bottom, top):
         """Read param_str, find the data set and go to the first sample."""
@@ -68,18 +71,26 @@ class SegmentationDataLayer:
 
     def names_of_tops(self):
         """Return the names of the tops that the layer fills."""
-        return self.top_names
+        return self.dataset_class.parts
 
     def open(self, folder, split, classes):
         """Return the data set."""
         return self.dataset_class(folder, split, classes=classes, beside=self.prototxt_path)
 
     def loader(self):
-        """Return a function position -> one array a top (each without the leading batch axis).
+        """Return a function place (`order.Place`) -> one array a top (each without the leading batch axis).
 
         It runs in the reading thread and must not hold the layer, or a dropped layer would live on in its thread.
         """
-        return functools.partial(_load_pair, self.dataset, self.params["mean"])
+        return functools.partial(_load, self.dataset, self.names_of_tops(), self.prepare(), self.augmentation,
+                                 self.params["mean"])
+
+    def prepare(self):
+        """Return {top: function} of the tops that are pictures: each makes (C, H, W) float32 of what the data set reads.
+
+        The functions must not hold the layer either.
+        """
+        return {"data": functools.partial(transform.preprocess, mean=self.params["mean"])}
 
     def reshape(self, bottom, top):
         """Load the sample that comes next and give the tops its shape."""
@@ -169,6 +180,7 @@ class SegmentationDataLayer:
         need("seed", params["seed"] is None or isinstance(params["seed"], int), "an integer or None")
         need("prefetch", isinstance(params["prefetch"], int) and 0 <= params["prefetch"] <= 1024, "0 to 1024 pictures")
         need("draws", params["draws"] in Order.DRAWS, " or ".join(repr(d) for d in Order.DRAWS))
+        self.augmentation = augment.augmentation(params, self.has_background, self.where())
 
     def _fetch(self):
         # The arrays of the sample that comes next: kept from `reshape` to `forward`.
@@ -181,14 +193,19 @@ class SegmentationDataLayer:
                     if taken is None:
                         self.close()
             if taken is None:
-                taken = self._order.index, self._load(self._order.index)
+                taken = self._order.index, self._load(self._order.place)
             index, self._sample = taken
             if index != self._order.index:
                 raise RuntimeError(f"read ahead {index}, but the order stands at {self._order.index}")
         return self._sample
 
 
-def _load_pair(dataset, mean, index):
-    # (3, H, W) float32 and (1, H, W) uint8
-    image, label = dataset.pair(index)
-    return transform.preprocess(image, mean), label[None]
+def _load(dataset, tops, prepare, augmentation, mean, place):
+    # The arrays of the sample at `place`, in the order of `tops`.
+    arrays = dataset.sample(place.index, tops)
+    pictures = [top for top in tops if top in prepare]
+    labels = [top for top in tops if top not in prepare]
+    done = augmentation.apply([prepare[top](arrays[top]) for top in pictures], [arrays[top][None] for top in labels], place,
+                              mean, [len(dataset.classes_of(top)) for top in labels])
+    arrays = dict(zip([*pictures, *labels], [*done[0], *done[1]], strict=True))
+    return [arrays[top] for top in tops]

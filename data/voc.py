@@ -27,6 +27,9 @@ class VOC(Dataset):
 
     title = "PASCAL VOC"
     source = "host.robots.ox.ac.uk/pascal/VOC (VOC2011 or VOC2012, train/val data)"
+    folders = {"voc_dir": "data/pascal/VOC2011"}
+    splits = {"train": (1112, 1464), "val": (1111, 1449), "trainval": (2223, 2913), "seg11valid": (736,)}  # 2011, 2012
+    needed = ("seg11valid",)
     default_classes = 21
     default_names = CLASSES
 
@@ -57,8 +60,8 @@ class VOC(Dataset):
     def list_hint(self):
         """Say that the paper's list is not part of VOC."""
         if self.split == "seg11valid":
-            return ("; seg11valid.txt is not part of VOC: copy it from the published FCN repository "
-                    "(data/pascal/seg11valid.txt, 736 ids) to that folder, or use 'val'")
+            return ("; seg11valid.txt is not part of VOC: it is VOC 2011's val without what SBD trains on, and "
+                    "'python -m data.seg11valid VOC_FOLDER SBD_FOLDER' writes it")
         return ""
 
 
@@ -66,7 +69,11 @@ class SBD(VOC):
     """The Semantic Boundaries Dataset: `folder` is the `dataset` folder of its archive."""
 
     title = "Semantic Boundaries Dataset"
-    source = "Berkeley's Semantic Boundaries Dataset (SBD) page (benchmark.tgz, folder benchmark_RELEASE/dataset)"
+    source = ("Berkeley's Semantic Boundaries Dataset page, www.cs.berkeley.edu/~bharath2/codes/SBD/download.html "
+              "(benchmark.tgz, folder benchmark_RELEASE/dataset)")
+    folders = {"sbdd_dir": "data/sbdd/dataset"}
+    splits = {"train": (8498,), "val": (2857,)}
+    needed = ("train",)
 
     @classmethod
     def find_folder(cls, folder, beside=None):

@@ -99,6 +99,11 @@ class Dropout(Neuron):
         """Go on where `state` was taken."""
         self.rng.set_state(state)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`): in TEST the bottom."""
+        return [source] * max(1, len(param.top))
+
 
 @cached
 def dropout_at(x, scale, zero, threshold, key, index):

@@ -259,6 +259,42 @@ class Pooling(Layer):
     def set_state(self, state):
         self.rng.set_state(state)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.pooling_param, export.bottoms[0]
+        if len(export.tops) > 1:
+            export.fail("has a second top (the winners' places), which has no equal in ONNX")
+        if own.pool == own.STOCHASTIC:
+            export.fail("draws its values; only MAX and AVE have an equal in ONNX")
+        if own.global_pooling:
+            return [export.node("GlobalMaxPool" if own.pool == own.MAX else "GlobalAveragePool", source)]
+        kernel, stride, pad = geometry.pool_kernel_stride_pad(own, *shape[2:], export.fail)
+        ceil = own.round_mode == own.CEIL
+        attributes = {"kernel_shape": kernel, "strides": stride}
+        if export.free:
+            attributes.update(export.free_pads(kernel, stride, pad, ceil, own.pool == own.AVE))
+            more = 0
+        else:
+            # Caffe's size in plain numbers: what the last window reaches beyond the image is padding at the end.
+            sizes = zip(export.tops[0][2:], stride, kernel, shape[2:], pad)
+            reach = [(out - 1) * s + k - size - p for out, s, k, size, p in sizes]
+            end = tuple(max(0, more) for more in reach)
+            if any(e >= k for e, k in zip(end, kernel)):
+                export.fail(f"has windows wholly outside its bottom {list(shape)}; ONNX has none")
+            more = max(e - p for e, p in zip(end, pad))
+            attributes["pads"] = pad + end
+        if own.pool == own.MAX:
+            return [export.node("MaxPool", source, **attributes)]
+        if max(pad) == 0:
+            return [export.node("AveragePool", source, count_include_pad=0, **attributes)]
+        if more <= 0:
+            return [export.node("AveragePool", source, count_include_pad=1, **attributes)]
+        # Of the padding one pad is counted by Caffe and what is beyond is not: pad by one pad first, then count what is there.
+        padded = export.node("Pad", source, export.constant([0, 0, *pad, 0, 0, *pad]))
+        attributes["pads"] = (0, 0, *(max(0, e - p) for e, p in zip(end, pad)))
+        return [export.node("AveragePool", padded, count_include_pad=0, **attributes)]
+
 
 def _planes(array):
     return array.reshape(-1, *array.shape[2:])

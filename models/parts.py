@@ -1,13 +1,26 @@
 """The pieces that FCNs are put together from, each a function on a NetSpec `n` that adds layers and returns a top."""
 
-from netspec.coord_map import crop
+import math
+
+from netspec.coord_map import coord_map_from_to, crop
 from netspec.spec import layers as L
 from netspec.spec import params as P
 
 # Weights and bias of a learned layer: the bias learns twice as fast and does not decay.
 LEARNED = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 FIXED = [{"lr_mult": 0}]
+FROZEN = [{"lr_mult": 0, "decay_mult": 0}] * 2  # weights and bias
+RATES = {"published": LEARNED, "paper": [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 1}]}
 IGNORED_LABEL = 255
+
+
+def trunk_rates(design, published=None):
+    """Return the `param` of a trunk's layers: `published` unless the design says frozen features or other biases."""
+    if design.features == "fixed":
+        return FROZEN
+    if design.biases == "published":
+        return LEARNED if published is None else published
+    return RATES[design.biases]
 
 
 def conv_relu(n, name, relu, bottom, num_output, kernel_size=3, stride=1, pad=1, param=None, **fields):
@@ -20,9 +33,9 @@ def conv_relu(n, name, relu, bottom, num_output, kernel_size=3, stride=1, pad=1,
     return n[relu]
 
 
-def max_pool(n, name, bottom, kernel_size=2, stride=2):
-    """Add max pooling."""
-    n[name] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride)
+def max_pool(n, name, bottom, kernel_size=2, stride=2, **fields):
+    """Add max pooling; `fields` go into the pooling_param."""
+    n[name] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride, **fields)
     return n[name]
 
 
@@ -40,14 +53,14 @@ def dropout(n, name, bottom, deploy, ratio=0.5):
     return n[name]
 
 
-def score(n, name, bottom, classes):
+def score(n, name, bottom, classes, biases="published"):
     """Add a 1x1 convolution to `classes` scores. It has no filler, so it starts at zero: every class is as likely."""
-    n[name] = L.Convolution(bottom, num_output=classes, kernel_size=1, pad=0, param=LEARNED)
+    n[name] = L.Convolution(bottom, num_output=classes, kernel_size=1, pad=0, param=RATES[biases])
     return n[name]
 
 
-def upscore(n, name, bottom, classes, kernel_size, stride, grouped=False):
-    """Add fixed upsampling by `stride`: a deconvolution without bias and with rate 0.
+def upscore(n, name, bottom, classes, kernel_size, stride, grouped=False, learned=False):
+    """Add upsampling by `stride`: a deconvolution without bias, with rate 0 unless `learned`.
 
     Published nets leave its kernel at zero and `start.interp` fills the diagonal of classes x classes kernels.
     `grouped` has one kernel a class and the bilinear filler, which needs no start and 1 / classes of the work.
@@ -55,7 +68,7 @@ def upscore(n, name, bottom, classes, kernel_size, stride, grouped=False):
     fields = {"num_output": classes, "kernel_size": kernel_size, "stride": stride, "bias_term": False}
     if grouped:
         fields.update(group=classes, weight_filler={"type": "bilinear"})
-    n[name] = L.Deconvolution(bottom, convolution_param=fields, param=FIXED)
+    n[name] = L.Deconvolution(bottom, convolution_param=fields, param=LEARNED[:1] if learned else FIXED)
     return n[name]
 
 
@@ -65,32 +78,61 @@ def fixed_scale(n, name, bottom, value):
     return n[name]
 
 
-def skip(n, pool, upscored, classes, head="", scale=None):
-    """Fuse the stream of the blob `pool` into `upscored`: score it, crop it to `upscored`, add.
+def skip(n, name, stream, upscored, classes, design, head="", padded=True):
+    """Fuse `stream` into `upscored`: score it, crop one to the other, add (or take the larger: ``design.fusion``).
 
-    Returns ``fuse_<pool><head>``. With `scale` the stream is first multiplied by this constant (at-once training).
+    With wide padding the stream reaches beyond `upscored` and its score is cropped, to ``score_<name>c``; without, it is
+    `upscored` that is cropped, to ``upscore_<name>c``. Returns ``fuse_<name>``. `head` is appended to all names.
     """
-    bottom = n[pool] if scale is None else fixed_scale(n, f"scale_{pool}", n[pool], scale)
-    name = f"score_{pool}{head}"
-    score(n, name, bottom, classes)
-    n[f"{name}c"] = crop(n[name], upscored)
-    n[f"fuse_{pool}{head}"] = L.Eltwise(upscored, n[f"{name}c"], operation=P.Eltwise.SUM)
-    return n[f"fuse_{pool}{head}"]
+    scored = score(n, f"score_{name}{head}", stream, classes, design.biases)
+    if padded:
+        n[f"score_{name}{head}c"] = scored = crop(scored, upscored)
+    else:
+        n[f"upscore_{name}{head}c"] = upscored = crop(upscored, scored)
+    pair = (upscored, scored)
+    operation = P.Eltwise.MAX if design.fusion == "max" else P.Eltwise.SUM
+    n[f"fuse_{name}{head}"] = L.Eltwise(*pair, operation=operation)
+    return n[f"fuse_{name}{head}"]
 
 
-def skip_unpadded(n, pool, stream, upscored, classes):
-    """Fuse the blob `stream` into `upscored` in a net without the wide padding.
+def aligned(top_from, top_to, design):
+    """Return `top_from` cropped to `top_to`, pixel on pixel; with upsampling "corners" half a pixel before it."""
+    if design.upsampling == "centred":
+        return crop(top_from, top_to)
+    _, _, shift = coord_map_from_to(top_from, top_to)
+    return L.Crop(top_from, top_to, crop_param={"axis": 2, "offset": [math.floor(-shift[0])]})
 
-    There `upscored` reaches beyond the stream, so it is `upscored` that is cropped: to ``upscore_<pool>c``.
+
+def with_null_channel(n, scores, classes):
+    """Return `scores` (classes - 1 channels) with a channel of zeros before them, whatever their size.
+
+    The zeros are one of the channels times 0: Caffe's Power then looks at no value.
     """
-    name = f"score_{pool}"
-    score(n, name, stream, classes)
-    n[f"upscore_{pool}c"] = crop(upscored, n[name])
-    n[f"fuse_{pool}"] = L.Eltwise(n[f"upscore_{pool}c"], n[name], operation=P.Eltwise.SUM)
-    return n[f"fuse_{pool}"]
+    if classes == 2:
+        n.null = L.Power(scores, scale=0)
+        return L.Concat(n.null, scores)
+    n.one_of_them, n.others = L.Slice(scores, ntop=2, axis=1, slice_point=[1])
+    n.others_unused = L.Silence(n.others, ntop=0)
+    n.null = L.Power(n.one_of_them, scale=0)
+    return L.Concat(n.null, scores)
 
 
-def softmax_loss(n, name, scores, label, normalize):
-    """Add the loss over all pixels but those labelled 255: their sum, or with `normalize` their mean."""
-    n[name] = L.SoftmaxWithLoss(scores, label, loss_param={"normalize": normalize, "ignore_label": IGNORED_LABEL})
+def diagonal(n, name, values):
+    """Return a blob (1, 1, K, K) with the K `values` on its diagonal and zeros elsewhere, of Caffe's own layers.
+
+    In a row-major matrix the diagonal's values are K apart from each other with K zeros between: one blob for each
+    value and one of K zeros, put one after the other.
+    """
+    count = len(values)
+    if count == 1:
+        n[name] = L.DummyData(shape={"dim": [1, 1, 1, 1]}, data_filler={"type": "constant", "value": values[0]})
+        return n[name]
+    pieces = L.DummyData(ntop=count + 1, shape=[{"dim": [1, 1]}] * count + [{"dim": [1, count]}],
+                         data_filler=[{"type": "constant", "value": value} for value in (*values, 0)])
+    for number, piece in enumerate(pieces[:-1]):
+        n[f"{name}_{number}"] = piece
+    n[f"{name}_zeros"] = zeros = pieces[-1]
+    between = [blob for piece in pieces[:-2] for blob in (piece, zeros)]
+    n[f"{name}_row"] = L.Concat(*between, pieces[-2], axis=1)
+    n[name] = L.Reshape(n[f"{name}_row"], reshape_param={"shape": {"dim": [1, 1, count, count]}})
     return n[name]

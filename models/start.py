@@ -17,16 +17,25 @@ def interp(net, names=None):
     """Fill the kernels of upsampling layers with bilinear interpolation, each channel from itself; returns log lines.
 
     `names` are the layers, by default all with "up" in the name, as in the published solve.py. Kernels are
-    (channels, channels, k, k), of which the diagonal is filled and the rest set to zero, or (channels, 1, k, k).
+    (channels, channels, k, k), of which the diagonal is filled and the rest set to zero, or (channels, 1, k, k). Kernels
+    that are learned (their lr_mult is not 0) and that the weights have brought stay as they are.
     """
     if names is None:
         names = [name for name in net.params if "up" in name]
     lines = []
     for name in names:
         data = net.params[name][0].data
+        if _learned(net, name) and data.any():
+            lines.append(f"kept as learned: {name}")
+            continue
         fill_upsampling(data, name)
         lines.append(f"bilinear interpolation: {name} {data.shape[2]}x{data.shape[3]}, {data.shape[0]} channels")
     return lines
+
+
+def _learned(net, name):
+    layer = getattr(net, "layer_dict", {}).get(name)
+    return layer is not None and (not layer.param.param or layer.param.param[0].lr_mult != 0)
 
 
 def transplant(net, weights, tail=""):

@@ -2,17 +2,36 @@
 
 import ast
 import math
+import sys
 
 from netspec.errors import UnknownName
 
 
-def key_values(settings, option="--data"):
+def add_allow_unknown(parser):
+    """Add --allow-unknown, for a command that reads nets."""
+    parser.add_argument("--allow-unknown", action="store_true",
+                        help="drop fields that neither Caffe nor a known fork of it has, and list them on stderr (never "
+                        "layers)")
+
+
+def dropped_by(options):
+    """Return what the `dropped` of `text.read_net` must be: a list with --allow-unknown, None without."""
+    return [] if options.allow_unknown else None
+
+
+def say_dropped(dropped):
+    """Print what `text.read_net` dropped to stderr."""
+    for sentence in dropped or ():
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def key_values(settings, option="--data", such="voc_dir=/data/VOC2011"):
     """Return {key: value} of ``KEY=VALUE`` strings; a value is a Python literal (a tuple, a number) or else a string."""
     found = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise UnknownName(f"{option} takes KEY=VALUE, such as voc_dir=/data/VOC2011; got '{setting}'")
+            raise UnknownName(f"{option} takes KEY=VALUE, such as {such}; got '{setting}'")
         try:
             found[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -1,11 +1,14 @@
 """A net's data layers: which they are, what they read, and how a command sends them to other data."""
 
 import ast
+import contextlib
+import importlib
 import os
 
 from google.protobuf import text_format
 
 from data import sample
+from data.dataset import SAMPLE_CURE, dataset_kinds
 from netspec import text
 from netspec.errors import Error, UnknownName, nearest
 
@@ -103,7 +106,13 @@ def use_sample(net):
     layers = [layer for layer in find(net) if layer.type == "Python"]
     if not layers:
         raise Error(f"net '{net.name}' has no data layer that --sample could serve")
+    others = {key: kind.title for kind in dataset_kinds().values() if kind.cure != SAMPLE_CURE
+              for key in kind.folders if key != "voc_dir"}
     for layer in layers:
+        for key in param_dict(layer):
+            if key in others:
+                raise Error(f"layer '{layer.name}' reads {others[key]} ('{key}'), and the embedded sample data set is in PASCAL "
+                            "VOC's layout; run it without --sample on the real set, or train another model on the sample")
         layer.python_param.param_str = sample.redirect(layer.python_param.param_str, folder)
 
 
@@ -125,11 +134,22 @@ def mean_beside(path):
     folder = os.path.dirname(os.path.abspath(path))
     for other in (path, *(os.path.join(folder, f"{split}.prototxt") for split in ("val", "test", "train", "trainval"))):
         try:
-            layers = find(text.read_net(other)) if os.path.isfile(other) else ()
+            layers = find(text.read_net(other, dropped=[])) if os.path.isfile(other) else ()
             for layer in layers:
-                mean = param_dict(layer).get("mean") if layer.type == "Python" else layer.transform_param.mean_value
+                mean = _python_mean(layer) if layer.type == "Python" else layer.transform_param.mean_value
                 if mean and len(mean) == 3:
                     return tuple(float(value) for value in mean), other
         except (Error, TypeError, ValueError):
             continue  # only a guess: a broken neighbour does not matter here
     return None, None
+
+
+def _python_mean(layer):
+    # The mean in the param_str, or that which the data layer's class has for its first picture.
+    params = param_dict(layer)
+    mean, tops = params.get("mean"), params.get("tops", layer.top)
+    if mean is None and tops and tops[0] in ("data", "color"):
+        name = layer.python_param.module.removesuffix("_layers")
+        with contextlib.suppress(ImportError):
+            mean = getattr(getattr(importlib.import_module(f"data.{name}"), layer.python_param.layer, None), "default_mean", None)
+    return mean

@@ -9,13 +9,19 @@ from data import voc
 from layers.core.net import Net
 from netspec import caffe_pb2, graph, hdf5, recipes, text, weights
 from netspec.errors import Error
+from netspec.options import say_dropped
 
 find = recipes.find_net
 
 
-def read(path, phase=caffe_pb2.TEST):
-    """Return the NetParameter of a prototxt as the phase leaves it: upgraded, include and exclude rules applied."""
-    net = text.read_net(path)
+def read(path, phase=caffe_pb2.TEST, allow_unknown=False):
+    """Return the NetParameter of a prototxt as the phase leaves it: upgraded, include and exclude rules applied.
+
+    With `allow_unknown` unknown fields are dropped and listed on stderr.
+    """
+    dropped = [] if allow_unknown else None
+    net = text.read_net(path, dropped)
+    say_dropped(dropped)
     net.state.phase = phase
     net = graph.filter_net(net, net.state)
     if not net.layer:
@@ -64,9 +70,12 @@ def heads(net):
     return list(dict.fromkeys(found))
 
 
-def class_names(count, dataset=None):
-    """Return `count` names of classes: the data set's, PASCAL VOC's for 21 of them, else numbers."""
-    names = getattr(dataset, "names", None)
+def class_names(count, dataset=None, label=None):
+    """Return `count` names of classes: the data set's for the top `label`, PASCAL VOC's for 21 of them, else numbers."""
+    if label in getattr(dataset, "label_parts", ()):
+        names = dataset.classes_of(label)
+    else:
+        names = getattr(dataset, "names", None)
     if names and len(names) == count:
         return list(names)
     return list(voc.CLASSES) if count == len(voc.CLASSES) else [f"class {i}" for i in range(count)]

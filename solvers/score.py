@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 
-from data import metrics
+from data import augment, metrics
 from layers.core.cuda import scoring
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
@@ -33,7 +33,7 @@ def main(argv=None):
     if options.iterations is not None and options.iterations < 1:
         raise UnknownName(f"--iterations must be 1 or more, got {options.iterations}")
     path = nets.find(options.net, ("val", "test"))
-    message = nets.read(path)
+    message = nets.read(path, allow_unknown=options.allow_unknown)
     if options.sample:
         data_layers.use_sample(message)
     losses = score_report.read_losses(files.find(options.log, what="log")) if options.log else []
@@ -84,8 +84,9 @@ def _parser():
     parser.add_argument("--iterations", metavar="N", type=int, help="forward passes (default: the data set once)")
     parser.add_argument("--score", metavar="BLOB,...", help="score blobs (default: those that the losses read)")
     parser.add_argument("--label", metavar="BLOB,...", help="label blobs, as many")
-    parser.add_argument("--exclude", metavar="CLASS,...", default="",
-                        help="classes (names or numbers, or 'absent') left out of mean accuracy and mean IU")
+    parser.add_argument("--exclude", metavar="CLASS,...",
+                        help="classes (names or numbers, 'absent' or 'none') left out of mean accuracy and mean IU "
+                             "(default: as the data set has it: 'absent' for SIFT Flow)")
     parser.add_argument("--save", metavar="FOLDER", help="write predictions/ID.png (palette PNGs), and index.html with "
                                                          "input, truth and prediction side by side")
     parser.add_argument("--log", metavar="FILE", help="training log whose loss curve goes onto the page")
@@ -208,12 +209,14 @@ def do_seg_tests(net, iteration, save_format, dataset, layer="score", gt="label"
 
 
 def _visit_in_order(message):
-    # A training split would be drawn at random, some pictures twice and some never.
+    # A training split would be drawn at random, some pictures twice and some never; and what is drawn for training
+    # (mirrored pictures, labels left out) is not what is to be scored.
     for layer in data_layers.find(message):
         if layer.type == "Python":
             params = data_layers.param_dict(layer)
             if "train" in str(params.get("split", "")):
-                layer.python_param.param_str = repr({**params, "randomize": False})
+                kept = {key: value for key, value in params.items() if key not in augment.DRAWN}
+                layer.python_param.param_str = repr({**kept, "randomize": False})
 
 
 def _heads(message, net, options):

@@ -1,9 +1,7 @@
 """The report of a score: as text, as JSON and as a page with pictures and the loss curve."""
 
-import contextlib
 import math
 import os
-import re
 import sys
 
 import numpy as np
@@ -11,18 +9,24 @@ from PIL import Image
 
 from data import metrics
 from data.report import write_report
-from netspec import files
-from solvers import nets, predictions
+from netspec.errors import Error
+from solvers import nets, predictions, train_log
 
 SCORES = (("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"), ("mean IU", "mean_iu"),
           ("frequency weighted IU", "frequency_weighted_iu"))
 
 
-def make_report(hists, heads, dataset=None, exclude=""):
-    """Return the report of the matrices of `score_heads`: {"heads": [scores with blob, names, hist]}."""
+def make_report(hists, heads, dataset=None, exclude=None):
+    """Return the report of the matrices of `score_heads`: {"heads": [scores with blob, names, hist]}.
+
+    `exclude` are classes (names or numbers by commas, or "absent"); None: as the data set says, "none": none.
+    """
+    if exclude is None:
+        exclude = getattr(dataset, "score_exclude", "")
+    exclude = "" if exclude == "none" else exclude
     found = []
     for hist, (score, label) in zip(hists, heads):
-        names = nets.class_names(len(hist), dataset if len(heads) == 1 else None)
+        names = nets.class_names(len(hist), dataset, label)
         excluded = [int(one) if one.lstrip("-").isdigit() else one for one in exclude.split(",") if one]
         found.append({"score": score, "label": label, **metrics.scores(hist, excluded, names), "hist": hist})
     return {"heads": found}
@@ -59,7 +63,8 @@ def print_report(report):
         print()
         for title, key in SCORES:
             print(f"{title:22} {_number(head[key])}")
-        print(f"{head['pixels']} pixels counted; {head['rule']}")
+        print(f"{head['pixels']} pixels counted; {head['rule']}"
+              + (f": {', '.join(head['names'][number] for number in head['excluded'])}" if head["excluded"] else ""))
 
 
 def write_page(folder, report, dataset, losses=(), shown=12):
@@ -84,14 +89,12 @@ def write_page(folder, report, dataset, losses=(), shown=12):
 
 def read_losses(path):
     """Return the (iteration, loss) pairs of a training log in Caffe's form."""
-    pairs = re.findall(r"Iteration (\d+)(?: \([^)]*\))?, loss = (\S+)", files.read_text(path))
-    found = []
-    for iteration, loss in pairs:
-        with contextlib.suppress(ValueError):
-            found.append((int(iteration), float(loss)))
-    if not found:
-        print(f"warning: '{path}' has no lines 'Iteration N, loss = ...'", file=sys.stderr)
-    return found
+    try:
+        found = train_log.read_log(path).get("loss")
+    except Error as error:
+        print(f"warning: {error}", file=sys.stderr)
+        found = None
+    return [(x, y) for x, y in zip(found.x, found.y) if y is not None] if found else []
 
 
 def _number(value):

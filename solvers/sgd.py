@@ -36,14 +36,19 @@ class SGDSolver(Solver):
 
 def sgd_plain(data, diff, history, momentum, rate, clip, scale, l2, l1):
     """The same in NumPy, which `sgd_cpu` must equal bit for bit."""
+    history[...] = momentum * history + rate * gradient_plain(data, diff, clip, scale, l2, l1)
+    diff[...] = history
+    data -= history
+
+
+def gradient_plain(data, diff, clip, scale, l2, l1):
+    """Return the gradients in NumPy, which `gradient_at` must equal bit for bit."""
     gradient = diff * clip * scale
     if l2:
         gradient = gradient + l2 * data
     if l1:
         gradient = gradient + l1 * np.sign(data)
-    history[...] = momentum * history + rate * gradient
-    diff[...] = history
-    data -= history
+    return gradient
 
 
 @numba.njit(inline="always")

@@ -40,6 +40,10 @@ MOST_LINES = 1000  # values of one output blob in the log; Caffe would print all
 Gradient = collections.namedtuple("Gradient", "clip scale l2 l1")
 
 
+class Diverged(Error):
+    """The loss is not finite any more."""
+
+
 # --- solver types ----------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +101,8 @@ class Solver:
         Where `param` comes from when it is a message.
     edit : callable, optional
         ``edit(net_message)`` may change each net (in place) before it is made.
+    allow_unknown : bool, optional
+        Drop unknown fields of the nets' files, with a warning for each.
 
     Attributes
     ----------
@@ -115,10 +121,10 @@ class Solver:
 
     histories = 1
 
-    def __init__(self, param, net_class=Net, path="", edit=None):
+    def __init__(self, param, net_class=Net, path="", edit=None, allow_unknown=False):
         self.param, found = _read(param)
         self.path = os.fspath(path or found)
-        self.net_class, self.edit = net_class, edit
+        self.net_class, self.edit, self.allow_unknown = net_class, edit, allow_unknown
         log.start()
         self._check()
         if self.param.random_seed >= 0:
@@ -194,9 +200,14 @@ class Solver:
             path = files.find(net, beside=self.path or None, what=what)
             log.info(place, f"Creating {what} from file: {path}")
             if self.edit is None:
+                if self.allow_unknown:
+                    options["allow_unknown"] = True
                 made = self.net_class(path, **options)
             else:
-                message = text.read_net(path)
+                dropped = [] if self.allow_unknown else None
+                message = text.read_net(path, dropped)
+                for sentence in dropped or ():
+                    log.warning(place, sentence)
                 self.edit(message)
                 made = self.net_class(message, source=path, **options)
         else:
@@ -216,10 +227,10 @@ class Solver:
                 log.info("solver.cpp:40", f"Finetuning from {path}")
                 net.copy_from(path)
 
-    def _say_outputs(self, what, place, outputs, weights):
-        # `outputs`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
+    def _say_outputs(self, what, place, found, weights):
+        # `found`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
         number = 0
-        for name, values in outputs:
+        for name, values in found:
             weight = weights.get(name, 0)
             for value in values[:MOST_LINES]:
                 loss = f" (* {log.number(weight)} = {log.number(weight * value)} loss)" if weight else ""
@@ -273,7 +284,7 @@ class Solver:
                 log.info("solver.cpp:218", f"Iteration {self.iter} ({log.number(pace)} iter/s, {log.number(lapse)}s/"
                                            f"{param.display} iters), loss = {log.number(self.smoothed_loss)}")
                 since, timer = self.iter, time.perf_counter()
-                self._say_outputs("Train", "solver.cpp:237", _outputs(self.net), _loss_weights(self.net))
+                self._say_outputs("Train", "solver.cpp:237", outputs(self.net), loss_weights(self.net))
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
             if queued:
@@ -365,7 +376,7 @@ class Solver:
         what = (f"the loss is {loss:g} in iteration {self.iter}; the first value that is not finite is in {first}; "
                 "lower base_lr or give clip_gradients, and look at the data (a loss per pixel near 87.3365 = "
                 "-log(FLT_MIN) before it says that the scores have grown too large)")
-        raise Error(f"{what}; {self._keep(before)}")
+        raise Diverged(f"{what}; {self._keep(before)}")
 
     def _keep(self, before):
         """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""
@@ -517,7 +528,7 @@ class Solver:
                 return None
             loss += net.forward_from_to(0, len(net.layers) - 1)
             pixel_loss.add()
-            for name, values in _outputs(net):
+            for name, values in outputs(net):
                 if not index:
                     sums[name] = values.copy()
                 elif name in sums and len(sums[name]) == len(values):
@@ -528,7 +539,7 @@ class Solver:
         if self.param.test_compute_loss:
             log.info("solver.cpp:394", f"Test loss: {log.number(loss / passes)}")
         averages = [(name, values / passes) for name, values in sums.items()]
-        self._say_outputs("Test", "solver.cpp:414", averages, _loss_weights(net))
+        self._say_outputs("Test", "solver.cpp:414", averages, loss_weights(net))
         pixel_loss.say("solver.cpp:414")
         return averages
 
@@ -578,12 +589,12 @@ class History:
             self.blobs[number].data[...] = values
 
 
-def _outputs(net):
-    # [(blob name, its values, flat, float64)] of what no layer reads.
+def outputs(net):
+    """Return [(blob name, its values, flat, float64)] of what no layer reads."""
     return [(name, net.blobs[name].data.reshape(-1).astype(np.float64)) for name in net.outputs]
 
 
-def _loss_weights(net):
-    # {blob name: loss weight} of the blobs that are part of the loss.
+def loss_weights(net):
+    """Return {blob name: loss weight} of the blobs that are part of the loss."""
     return {name: weight for layer, param in zip(net.layers, net.param.layer)
             for name, weight in zip(param.top, layer.loss_weights) if weight}

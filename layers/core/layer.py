@@ -31,7 +31,7 @@ class Layer:
     exact_bottoms = min_bottoms = max_bottoms = None
     exact_tops = min_tops = max_tops = None
     equal_bottom_top = False
-    foreign = False  # somebody else's code: it is called as often as Caffe would
+    foreign = False  # somebody else's code, or shapes that depend on values: called as often as Caffe would
     is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
     auto_top_blobs = False  # tops that the prototxt leaves out are made
     low_memory = False  # whether to keep nothing between calls that can be made again; set by the net

@@ -60,6 +60,8 @@ class Net:
     device : str or int, optional
         Where the net computes: "cpu", or an NVIDIA card, "gpu:0" or its number; the environment's DEEPJET_DEVICE, or "cpu", when
         not given. Layers that have no kernels for cards compute on the CPU between the others.
+    allow_unknown : bool, optional
+        Drop fields of the prototxt that neither Caffe nor a known fork has, with a warning for each; layers are never dropped.
 
     Attributes
     ----------
@@ -73,23 +75,29 @@ class Net:
         Tops of Input layers; blobs that no layer reads (sorted by name, as in Caffe).
     learnable_params : list of Blob
         Each shared parameter once; `params_lr` and `params_weight_decay` are their multipliers.
+    dropped : list of str
+        What `allow_unknown` dropped, a sentence for each field.
     """
 
     def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
-                 source="", math=None, border=True, low_memory=False, keep=(), device=None):
+                 source="", math=None, border=True, low_memory=False, keep=(), device=None, allow_unknown=False):
         math = math or os.environ.get("DEEPJET_MATH", "fast")
         if math not in MATH:
             raise Error(f"math is '{math}'; it must be one of {', '.join(MATH)}")
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
             raise Error(f"the phase is {phase!r}; it must be TRAIN ({caffe_pb2.TRAIN}) or TEST ({caffe_pb2.TEST})")
         if isinstance(net, protobuf_message.Message):
-            self.source = os.fspath(source)
+            self.source, self.dropped = os.fspath(source), []
             param = caffe_pb2.NetParameter()
             param.CopyFrom(net)
             param = upgrade.upgrade_net(param)
         else:
             self.source = os.fspath(net)
-            param = text.read_net(self.source)
+            dropped = [] if allow_unknown else None
+            param = text.read_net(self.source, dropped)
+            self.dropped = dropped or []
+            for sentence in self.dropped:
+                log.warning("%s", sentence)
         param.state.phase = phase
         if level:
             param.state.level = level
@@ -635,21 +643,25 @@ class Net:
             text += f" (sample {sample})"
         raise type(error)(text) from cause
 
+    def _hook(self, which, function):
+        self._hooks[which].append(function)
+        return functools.partial(self._hooks[which].remove, function)
+
     def before_forward(self, function):
-        """Call ``function(number)`` before each layer's forward."""
-        self._hooks["before_forward"].append(function)
+        """Call ``function(number)`` before each layer's forward, until what this returns is called (so the others, too)."""
+        return self._hook("before_forward", function)
 
     def after_forward(self, function):
         """Call ``function(number)`` after each layer's forward."""
-        self._hooks["after_forward"].append(function)
+        return self._hook("after_forward", function)
 
     def before_backward(self, function):
         """Call ``function(number)`` before each layer's backward."""
-        self._hooks["before_backward"].append(function)
+        return self._hook("before_backward", function)
 
     def after_backward(self, function):
         """Call ``function(number)`` after each layer's backward."""
-        self._hooks["after_backward"].append(function)
+        return self._hook("after_backward", function)
 
     def reshape(self):
         """Give every blob the shape that follows from the inputs' now, without computing."""
@@ -692,6 +704,8 @@ class Net:
         if not isinstance(source, weights.Weights):
             with weights.read_weights(source) as opened:
                 return self.copy_from(opened)
+        for remark in source.remarks:
+            log.info("%s: %s", source.path, remark)
         copied = [name for name in source.layers if name in self.params]
         # All shapes are checked before the first value is written: a refused file leaves the net as it was.
         pairs = [pair for name in copied for pair in self._match(name, source)]

@@ -2,21 +2,24 @@
 
 from models import families
 from models.datasets import NYUD
+from models.design import COMMON, describe
 from models.start import interp, widen_first_layer
 
-DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and depth as four channels (paper 5, Table 5)"
+DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and depth as four channels"
+SECTION = "5, Table 5"
 SPLITS = NYUD.splits
+OPTIONS = describe(*COMMON, "features", "iterations")
 FIRST = "conv1_1_bgrd"
 
 
-def net(split, classes=NYUD.classes, data=None):
+def net(split, classes=NYUD.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg_early_fusion(NYUD, split, classes, data)
+    return families.vgg_early_fusion(NYUD, split, classes, data, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return NYUD.solver("nyud_fcn32s_color_d", **fields)
+    return NYUD.solver("nyud_fcn32s_color_d", {}, given)
 
 
 def start(net, weights=()):

@@ -2,21 +2,24 @@
 
 from models import families
 from models.datasets import NYUD
+from models.design import COMMON, describe
 from models.start import interp, transplant
 
-DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and HHA nets with their scores averaged (paper 5, Table 5)"
+DESCRIPTION = "FCN-32s on VGG16, NYUDv2: colour and HHA nets with their scores averaged"
+SECTION = "5, Table 5"
 SPLITS = NYUD.splits
+OPTIONS = describe(*COMMON, "features", "late", "iterations")
 MODALITIES = ("color", "hha")
 
 
-def net(split, classes=NYUD.classes, data=None):
+def net(split, classes=NYUD.classes, data=None, **given):
     """Return the net of `split`."""
-    return families.vgg_late_fusion(NYUD, split, classes, data, MODALITIES)
+    return families.vgg_late_fusion(NYUD, split, classes, data, MODALITIES, **given)
 
 
-def solver(**fields):
+def solver(**given):
     """Return the solver."""
-    return NYUD.solver("nyud_fcn32s_color_hha", **{"base_lr": 1e-12, **fields})
+    return NYUD.solver("nyud_fcn32s_color_hha", {"base_lr": 1e-12}, given)
 
 
 def start(net, weights=()):

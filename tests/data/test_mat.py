@@ -1,10 +1,13 @@
 """MATLAB 5 files: what SciPy writes and what it reads, and no damage gets past an `Error`."""
 
+import contextlib
+
+import h5py
 import numpy as np
 import pytest
 import scipy.io
 
-from data.mat import read_mat
+from data.mat import read_mat, read_matrix
 from netspec.errors import Error, PathError
 from tests.data import folders
 
@@ -93,5 +96,51 @@ def test_a_bomb_a_missing_file_and_hdf5_are_named(tmp_path, monkeypatch):
     head = bytearray(path.read_bytes())
     head[124:126] = b"\0\2"
     path.write_bytes(head)
-    with pytest.raises(Error, match="MATLAB 7.3"):
+    with pytest.raises(Error, match="MATLAB 7.3.*damaged"):
         read_mat(str(path))
+
+
+def write_73(path, content):
+    """Write a MATLAB 7.3 file: HDF5 behind 512 bytes of MATLAB's, axes reversed, a class beside each array."""
+    def put(group, name, value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                put(group.require_group(name), key, inner)
+        elif isinstance(value, str):
+            node = group.create_dataset(name, data=np.array([[ord(one)] for one in value], np.uint16))
+            node.attrs["MATLAB_class"] = np.bytes_("char")
+        elif value is None:
+            group.create_dataset(name, data=np.zeros(2, np.uint64)).attrs["MATLAB_empty"] = 1
+        else:
+            group.create_dataset(name, data=value.T).attrs["MATLAB_class"] = np.bytes_("double")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in content.items():
+            put(file, name, value)
+        file.create_dataset("cell", data=np.array([[file.ref]], h5py.ref_dtype))
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+def test_version_73_files_are_read(tmp_path):
+    path = str(tmp_path / "a.mat")
+    label = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    write_73(path, {"segmentation": label, "s": {"a": label[:1], "t": "tent"}, "none": None})
+    got = read_mat(path)
+    assert sorted(got) == ["none", "s", "segmentation"] and np.array_equal(read_matrix(path, "segmentation"), label)
+    assert got["s"]["t"] == "tent" and got["s"]["a"].tolist() == [[0, 1, 2, 3]] and got["none"].size == 0
+    with pytest.raises(Error, match="'cell' is of a class"):
+        read_mat(path, names=["cell"])
+    with pytest.raises(Error, match="holds no matrix 'label'"):
+        read_matrix(path, "label")
+    good = (tmp_path / "a.mat").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        flipped = bytearray(good)
+        flipped[rng.integers(512, len(good))] ^= 1 << rng.integers(8)
+        (tmp_path / "b.mat").write_bytes(flipped)
+        with contextlib.suppress(Error):
+            read_mat(str(tmp_path / "b.mat"))
+    for cut in (200, 600, len(good) // 2, len(good) - 1):
+        (tmp_path / "b.mat").write_bytes(good[:cut])
+        with pytest.raises(Error, match="b.mat"):
+            read_mat(str(tmp_path / "b.mat"))

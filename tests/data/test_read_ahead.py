@@ -62,7 +62,7 @@ def test_a_dropped_layer_leaves_no_thread(tmp_path):
 def test_the_queue_is_bounded(tmp_path):
     read = []
     order = Order(100)
-    ahead = ReadAhead(lambda i: read.append(i) or i, order, 3)
+    ahead = ReadAhead(lambda place: read.append(place.index), order, 3)
     deadline = time.monotonic() + 5
     while len(read) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)

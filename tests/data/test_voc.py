@@ -104,7 +104,7 @@ def test_a_missing_list_shows_the_lists_there_are(tmp_path):
     folder = folders.voc(tmp_path / "voc", 1, splits=("train", "val"))
     with pytest.raises(PathError, match=r"split 'trian' has no list .*did you mean 'train'.*lists there: train, val"):
         open_dataset("voc", folder, "trian")
-    with pytest.raises(PathError, match="seg11valid.txt is not part of VOC"):
+    with pytest.raises(PathError, match="seg11valid.txt is not part of VOC.*python -m data.seg11valid"):
         open_dataset("voc", folder, "seg11valid")
     folders.write(os.path.join(folder, "ImageSets", "Segmentation", "none.txt"), "\n\n")
     with pytest.raises(Error, match="is empty"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import families, parts, trunks
+from models import parts, small, trunks
 from models.datasets import VOC
 from netspec import geometry, make
 from netspec.coord_map import crop
@@ -92,7 +92,7 @@ def test_offsets_of_nets_scored_on_one_pool(pool, kernel, stride, offset):
 
 def test_squeezenet_with_less_padding_misses_the_edge():
     with pytest.raises(Error, match="negative offset -1"):
-        families.squeezenet(VOC, "deploy", 21, pad=1)
-    short = steps(families.squeezenet(VOC, "deploy", 21, pad=2))
+        small.squeezenet(VOC, "deploy", 21, pad=1)
+    short = steps(small.squeezenet(VOC, "deploy", 21, pad=2))
     with pytest.raises(Error, match="exceeds"):
         [score_size(short, size) for size in range(100, 140)]

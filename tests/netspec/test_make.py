@@ -59,6 +59,49 @@ def test_classes_and_data_are_set():
     assert {one.convolution_param.num_output for one in net.layer if one.name.startswith("score")} == {5, 0}
 
 
+def test_options_of_a_model_are_set_and_said_in_the_first_line():
+    made = make.make("fcn16s", "train", settings={"interpolation": "learned", "mirror": True})
+    assert "make fcn16s --split train --set interpolation=learned --set mirror=True`;" in made.splitlines()[0]
+    layers = {one.name: one for one in text.parse(made, caffe_pb2.NetParameter()).layer}
+    assert layers["upscore2"].param[0].lr_mult == 1 and layers["upscore16"].param[0].lr_mult == 0
+    assert data_layer(made)[1]["mirror"] is True
+    solver = text.parse(make.make("fcn32s", "solver", settings={"learning": "accum", "max_iter": 9}), caffe_pb2.SolverParameter())
+    assert (solver.iter_size, solver.max_iter) == (20, 9)
+
+
+def test_list_of_a_model_prints_its_options(capsys):
+    assert make.main(["--list", "voc-fcn8s"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(make.recipe("fcn8s").OPTIONS)
+    assert any("paper" in line or "4.3" in line for line in lines)
+
+
+def test_a_variant_is_written_into_a_folder_where_it_can_be_run(tmp_path, capsys):
+    folder = tmp_path / "new" / "run"
+    assert make.main(["fcn32s", "--set", "learning=accum", "--set", "base_lr=1e-9", "--into", str(folder), "--classes", "5"]) == 0
+    assert sorted(one.name for one in folder.iterdir()) == ["deploy.prototxt", "net.py", "solver.prototxt", "train.prototxt",
+                                                            "val.prototxt"]
+    assert capsys.readouterr().out.splitlines() == [str(folder / one) for one in (
+        "train.prototxt", "val.prototxt", "deploy.prototxt", "solver.prototxt", "net.py")]
+    solver = text.parse((folder / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert solver.snapshot_prefix == f"{folder}/snapshot/train" and solver.iter_size == 20
+    assert solver.base_lr == pytest.approx(1e-9)
+    assert "num_output: 5" in (folder / "train.prototxt").read_text()
+    said = {}
+    exec((folder / "net.py").read_text(), said)
+    assert said["start"] is make.recipe("fcn32s").start
+    assert make.main(["fcn32s", "--into", str(folder)]) == 0  # again, over what it has made itself
+    assert "iter_size: 1\n" in (folder / "solver.prototxt").read_text()
+
+
+@pytest.mark.parametrize("file", ["net.py", "val.prototxt"])
+def test_files_of_others_are_not_overwritten(tmp_path, file):
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(Error, match=f"{file}' is there and was not made by this command; nothing is written"):
+        make.main(["fcn32s", "--into", str(tmp_path)])
+    assert [one.name for one in tmp_path.iterdir()] == [file] and (tmp_path / file).read_text() == "mine"
+
+
 def test_a_solver_names_its_nets_and_where_snapshots_go():
     solver = text.parse(make.make("siftflow_fcn8s", "solver"), caffe_pb2.SolverParameter())
     assert solver.train_net == "trainval.prototxt" and list(solver.test_net) == ["test.prototxt"]
@@ -71,12 +114,23 @@ def test_a_solver_names_its_nets_and_where_snapshots_go():
     (["fcn8s", "--split", "trainval"], 2,
      "fcn8s has no split 'trainval'; did you mean 'train'?; it has train, val, deploy, solver"),
     ([], 2, "which model?"),
-    (["--list", "fcn8s"], 2, "take no model"),
+    (["--all", "fcn8s"], 2, "--all none and no model"),
+    (["--list", "fcn8s", "--split", "val"], 2, "--list takes no option"),
     (["fcn8s", "--data", "sbd_dir=/x"], 2,
      "SBDDSegDataLayer has no parameter 'sbd_dir' in its train net; did you mean 'sbdd_dir'?; it takes sbdd_dir,"),
     (["fcn8s", "--data", "voc_dir=/x"], 2, "no parameter 'voc_dir'"),
     (["fcn8s", "--split", "deploy", "--data", "voc_dir=/x"], 1, "a deploy net has no data layer"),
     (["fcn8s", "--split", "solver", "--classes", "3"], 1, "a solver has no classes"),
+    (["fcn8s", "--set", "interpolation=lerned"], 2, "did you mean 'learned'?; it may be fixed, learned"),
+    (["fcn8s", "--set", "finest=16"], 2, "fcn8s has no option 'finest'; it has biases, normalization, "),
+    (["fcn8s", "--set", "max_iter=5"], 2, "fcn8s has no option 'max_iter'"),
+    (["fcn8s", "--split", "solver", "--set", "max_itr=5"], 2, "did you mean 'max_iter'?; it has biases, "),
+    (["fcn8s", "--split", "solver", "--set", "max_iter=many"], 1, "SolverParameter.max_iter takes a whole number"),
+    (["fcn8s", "--set", "fusion"], 2, "--set takes KEY=VALUE, such as finest=16; got 'fusion'"),
+    (["fcn8s", "--set", "sampling=2"], 1, "sampling is 2; give a probability above 0, at most 1"),
+    (["fcn8s", "--into", "x", "--split", "val"], 2, "--into writes every split"),
+    (["fcn8s", "--into", "/proc/none"], 1, "error: "),
+    (["--list", "fcn9s"], 2, "unknown model 'fcn9s'; did you mean 'fcn8s'?"),
     (["fcn8s", "--classes", "0"], 1, "classes is 0; give 1 to 100000"),
     (["fcn8s", "--classes", "999999999999"], 1, "classes is 999999999999"),
 ])
@@ -92,13 +146,13 @@ def test_help_shows_an_example():
 
 
 def test_all_writes_only_what_changed(tmp_path, monkeypatch, capsys):
-    (tmp_path / "fcn32s").mkdir()
-    (tmp_path / "fcn32s" / "net.py").write_text("")
+    (tmp_path / "fcn16s").mkdir()
+    (tmp_path / "fcn16s" / "net.py").write_text("")
     monkeypatch.setattr(recipes, "FOLDER", tmp_path)
     assert make.main(["--all"]) == 0
-    assert sorted(path.name for path in (tmp_path / "fcn32s").glob("*.prototxt")) == [
+    assert sorted(path.name for path in (tmp_path / "fcn16s").glob("*.prototxt")) == [
         "deploy.prototxt", "solver.prototxt", "train.prototxt", "val.prototxt"]
-    assert text.read_net(tmp_path / "fcn32s" / "train.prototxt") == make.recipe("fcn32s").net("train")
+    assert text.read_net(tmp_path / "fcn16s" / "train.prototxt") == make.recipe("fcn16s").net("train")
     assert make.main(["--all"]) == 0
     assert capsys.readouterr().err.splitlines() == ["1 models, 4 files changed", "1 models, 0 files changed"]
 

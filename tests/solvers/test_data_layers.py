@@ -4,11 +4,12 @@ import pytest
 
 from data import sample
 from layers.core.net import Net
-from netspec import caffe_pb2
+from netspec import caffe_pb2, text
 from netspec.errors import Error, UnknownName
 from netspec.options import key_values
 from solvers import data_layers, nets
 from tests.solvers.prototxts import LOSS, PYTHON, message
+from tests.support import ROOT
 
 
 def test_data_parameters_are_set_by_kind():
@@ -58,3 +59,11 @@ def test_the_sample_takes_the_place_of_the_data(tmp_path, monkeypatch):
     made.close()
     with pytest.raises(Error, match="--sample"):
         data_layers.use_sample(message(LOSS))
+
+
+@pytest.mark.parametrize("path, title", [("nyud_fcn32s_color/test", "NYUDv2"), ("siftflow_fcn8s/trainval", "SIFT Flow"),
+                                         ("pascalcontext_fcn8s/train", "PASCAL-Context")])
+def test_the_sample_data_set_does_not_stand_for_sets_of_other_layouts(path, title):
+    net = text.read_net(str(ROOT / "models" / f"{path}.prototxt"))
+    with pytest.raises(Error, match=f"layer 'data' reads {title} .*VOC's layout"):
+        data_layers.use_sample(net)

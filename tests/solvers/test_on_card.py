@@ -1,5 +1,8 @@
 """Training with parameters, gradients and history on a card: the CPU's numbers, snapshots, and what is said of errors."""
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 
@@ -76,30 +79,35 @@ def test_a_whole_net_is_trained_as_on_the_cpu(tmp_path, monkeypatch):
         assert abs(one.data - other.data).max() <= 1e-5 * abs(other.data).max(initial=1e-6), one.name
 
 
-def test_the_kernel_equals_the_plain_rule():
+@pytest.mark.parametrize("type_name", solver.types())
+def test_the_kernel_equals_the_plain_rule(type_name):
     card, random = cards.find("gpu"), np.random.RandomState(0)
-    numbers = [np.float32(one) for one in (0.9, 0.01, 0.25, 0.5, 5e-4, 1e-4)]
-    arrays = [random.randn(333).astype("f4") for _ in range(3)]
+    stem, histories = solver.types()[type_name], solver.find(type_name).histories
+    module = importlib.import_module(f"solvers.{stem}")
+    plain, kernel = getattr(module, f"{stem}_plain"), getattr(module, f"{stem}_cuda")
+    numbers = len(inspect.signature(plain).parameters) - 2 - histories - 4  # all but data, diff, histories and the gradient's
+    numbers = [np.float32(one) for one in (*random.uniform(0.05, 0.95, numbers), 0.25, 0.5, 5e-4, 1e-4)]
+    arrays = [random.randn(333).astype("f4") for _ in range(2)] + [abs(random.randn(333)).astype("f4") for _ in range(histories)]
     arrays[0][:3] = 0, np.nan, -0.0
     parts = [card.arena.take(one.nbytes) for one in arrays]
     for part, values in zip(parts, arrays):
         card.upload(part.span, values)
-    momentum, rate, clip, *rest = numbers
-    own, step = Numbers(card, 5), Numbers(card, 2)
-    own.write([momentum, rate, *rest])
+    own, step = Numbers(card, len(numbers) - 1), Numbers(card, 2)
+    own.write([*numbers[:-4], *numbers[-3:]])
     for halted in (1, 0):
-        step.write([halted, clip])
-        card.run(sgd.sgd_cuda, 333, *(part.span for part in parts), step.span, own.span)
+        step.write([halted, numbers[-4]])
+        card.run(kernel, 333, *(part.span for part in parts), step.span, own.span)
         if halted:
             assert np.array_equal(read(card, parts[0].span, 333), arrays[0], equal_nan=True)
-    sgd.sgd_plain(*arrays, *numbers)
+    plain(*arrays, *numbers)
     for part, expected in zip(parts, arrays):
         found = np.empty_like(expected)
         card.download(found, part.span)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn"])
+@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn", "nesterov", "adagrad", "rmsprop", "adadelta",
+                                  "adam"])
 def test_training_equals_caffes(case, monkeypatch, on_card, here):  # noqa: F811
     test_goldens.test_training_equals_caffes(case, monkeypatch)
     assert on_card

@@ -276,3 +276,41 @@ def test_the_sample_data_set_is_scored(tmp_path, capsys, monkeypatch):
     code, out, err = run(capsys, score.main, net, tmp_path / "w.caffemodel", "--sample")
     assert code == 0, err
     assert "3 images" in out and all(name in out for name in sample.CLASSES)
+
+
+SIFT_FLOW = """
+name: "two"
+layer {{ name: "data" type: "Python" top: "data" top: "sem" top: "geo" python_param {{ module: "siftflow_layers"
+  layer: "SIFTFlowSegDataLayer" param_str: "{{'siftflow_dir': '{folder}', 'split': 'test', 'seed': 1}}" }} }}
+layer {{ name: "score_sem" type: "Convolution" bottom: "data" top: "score_sem"
+  convolution_param {{ num_output: 33 kernel_size: 1 weight_filler {{ type: "gaussian" std: 0.01 }} }} }}
+layer {{ name: "score_geo" type: "Convolution" bottom: "data" top: "score_geo"
+  convolution_param {{ num_output: 3 kernel_size: 1 weight_filler {{ type: "gaussian" std: 0.01 }} }} }}
+layer {{ name: "loss_sem" type: "SoftmaxWithLoss" bottom: "score_sem" bottom: "sem" top: "loss_sem"
+  loss_param {{ ignore_label: 255 normalize: false }} }}
+layer {{ name: "loss_geo" type: "SoftmaxWithLoss" bottom: "score_geo" bottom: "geo" top: "loss_geo"
+  loss_param {{ ignore_label: 255 normalize: false }} }}
+"""
+
+
+def test_siftflow_is_scored_with_both_heads_without_the_classes_its_truth_does_not_hold(tmp_path, capsys):
+    folder = folders.siftflow(tmp_path / "sift", semantic=31)
+    net = write(tmp_path / "two" / "test.prototxt", SIFT_FLOW.format(folder=folder))
+    made = Net(net, caffe_pb2.TEST, seed=3)
+    made.save(tmp_path / "two.caffemodel")
+    made.close()
+    out = run(capsys, score.main, net, tmp_path / "two.caffemodel", "--save", tmp_path / "page", "--json", tmp_path / "a.json")
+    sem, geo = json.loads((tmp_path / "a.json").read_text())["heads"]
+    assert sem["excluded"] == [31, 32] and sem["names"][31] == "tree" and geo["names"] == ["sky", "horizontal", "vertical"]
+    assert geo["excluded"] == [] and len(sem["hist"]) == 33 and np.isclose(sem["mean_iu"], np.mean(sem["class_iu"][:31]))
+    assert "2 classes excluded from the two class means: tree, window" in str(out)
+    assert (tmp_path / "page" / "predictions" / "coast_natu975_1.png").exists() and (tmp_path / "page" / "index.html").exists()
+
+
+def test_what_training_draws_is_not_scored(tiny, tmp_path, capsys):
+    text = tiny[0].read_text().replace("seg11valid", "train").replace("'seed': 1", "'mirror': True, 'jitter': 3, 'sampling': .5")
+    other = write(tmp_path / "drawn" / "val.prototxt", text)
+    run(capsys, score.main, tiny[0], tiny[1], "--json", tmp_path / "a.json")
+    run(capsys, score.main, other, tiny[1], "--json", tmp_path / "b.json")
+    first, second = (json.loads((tmp_path / name).read_text())["heads"][0]["hist"] for name in ("a.json", "b.json"))
+    assert first == second
