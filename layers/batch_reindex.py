@@ -74,6 +74,10 @@ class BatchReindex(Layer):
         self._rows_on_card.read(bottom[1].on(self.card), bottom[0].shape[0], self._count)
         self._rows_on_card.take(bottom[0].on(self.card), top[0].write_on(self.card), self._count, self._width)
 
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._rows_on_card.flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
         if self._rows_on_card.flag.raised():

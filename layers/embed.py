@@ -94,6 +94,10 @@ class Embed(Layer):
         self._rows_on_card.take(self.blobs[0].on(self.card), top[0].write_on(self.card), count, param.num_output,
                                 self.blobs[1].on(self.card) if len(self.blobs) > 1 else None)
 
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._rows_on_card.flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
         if self._rows_on_card.flag.raised():

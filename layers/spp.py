@@ -134,6 +134,11 @@ class SPP(Layer):
         """Return the bytes on a card beside the blobs: the levels' tops and gradients, and what they keep."""
         return self.kept_bytes() + sum(layer.bytes_cuda()[0] for layer, _, _ in self.levels), 0
 
+    def prepare_cuda(self, bottom, top):
+        """Say what the levels draw from."""
+        for layer, below, above in self.levels:
+            layer.prepare_cuda([below], [above])
+
     def forward_cuda(self, bottom, top):
         """Pool level by level."""
         row, target = math.prod(self._top_shape[1:]), top[0].write_on(self.card)

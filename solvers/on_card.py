@@ -19,6 +19,7 @@ from layers.core.cuda.kernel import cuda, kernel
 from layers.core.cuda.recording import Repeated
 from layers.core.cuda.small import Numbers
 from layers.core.cuda.sums import THREADS, tree
+from layers.core.layer import Layer
 from netspec.errors import Error
 from solvers import policy, snapshot
 
@@ -66,6 +67,10 @@ class OnCard:
         seen = {id(blob) for _, blob, _ in self._losses}
         heads = [(number, self.net.top_vecs[number][0], 0) for number in solver.pixel_loss.heads]
         self._losses += [head for head in heads if id(head[1]) not in seen]
+        layers = self.net.layers
+        # Where what went wrong would not be seen, or not leave the state before it, nobody goes on without looking.
+        self._may = not any(layer.gathers or type(layer).check_cuda is not Layer.check_cuda
+                            and type(layer).flag_cuda is Layer.flag_cuda for layer in layers)
         self._length = 4 * (LOSSES + len(self._losses))
         self._step, self._copies = self.card.arena.take(self._length), None
         self.step = self._step.span
@@ -109,7 +114,7 @@ class OnCard:
     def can(self):
         """Whether the next iteration may be queued: all of it happens on the card, and nobody wants to look at it in between."""
         solver, card = self.solver, self.card
-        if solver.is_watched() or self.net.is_watched() or solver.param.iter_size >= ROWS:
+        if not self._may or solver.is_watched() or self.net.is_watched() or solver.param.iter_size >= ROWS:
             return False
         if not all(blob.count == 1 and self.net.layers[number].card is card for number, blob, _ in self._losses):
             return False
