@@ -60,7 +60,7 @@ class OnCard:
         self.solver, self.net, self.card = solver, solver.net, solver.net.card
         self.queued = []  # iterations
         self._repeated = Repeated(self.card)
-        self._rows = None
+        self._rows = self._late = None
         # Losses, and other tops that say the loss per pixel: (layer, top, weight).
         self._losses = [(number, blob, weight) for number, top in enumerate(self.net.top_vecs)
                         for blob, weight in zip(top, self.net.layers[number].loss_weights) if weight]
@@ -202,9 +202,18 @@ class OnCard:
             solver.take_losses([self._loss(values) for values in rows[:-1]])
             norm = rows[-1, NORM:LOSSES].view(np.float64)[0]
             if limit >= 0 and norm > limit:
-                solver.say_clip(norm, limit)
+                if iteration.number == now[0]:
+                    self._late = norm, limit  # what is displayed of it comes first
+                else:
+                    solver.say_clip(norm, limit)
         solver.iter, solver.current_step = now
         return True
+
+    def say_late(self):
+        """Log what there is to say of the last iteration when its losses have been displayed."""
+        if self._late is not None:
+            self.solver.say_clip(*self._late)
+        self._late = None
 
     def _loss(self, values):
         """Return the loss that `Net.settle` would."""
