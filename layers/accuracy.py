@@ -100,7 +100,7 @@ class Accuracy(Layer):
 
     def flag_cuda(self):
         """Return the flag of a label that is no class number."""
-        return None if self._flag is None else self._flag.span
+        return self._flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""

@@ -118,6 +118,11 @@ class BatchNorm(Layer):
         else:
             normalize_backward(self.normal.data, dy, dx, self.deviation.data, self.sizes)
 
+    @property
+    def gathers(self):
+        """Whether forward adds to the statistics."""
+        return not self.uses_global
+
     def bytes_cuda(self):
         """Return the bytes on a card beside the blobs: the copy of y, statistics; means of gradients within a call."""
         return 4 * (3 * self.sizes[1] + (0 if self.uses_global else self.normal.count)), 8 * self.sizes[1]

@@ -99,6 +99,10 @@ class ROIPooling(Layer):
         card.run(roi_cuda, self.count, bottom[0].on(card), bottom[1].on(card), top[0].write_on(card), self._winners_on_card.span,
                  self._flag.lowered(), bottom[0].shape[0], *self.sizes)
 
+    def flag_cuda(self):
+        """Return the flag of a region of no image."""
+        return self._flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a region of no image."""
         if self._flag.raised():
