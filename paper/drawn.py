@@ -62,6 +62,15 @@ def shape(claim, place, ran, paper, ours, holds, note=""):
     return Row(claim, place, ran, paper, ours, "same shape" if holds else "not reproduced", note)
 
 
+def told_once(rows):
+    """Return the rows; what was run is told in the first of those that share it and their place."""
+    told, found = set(), []
+    for row in rows:
+        found.append(dataclasses.replace(row, ran="the same runs") if (row.place, row.ran) in told else row)
+        told.add((row.place, row.ran))
+    return found
+
+
 def mean(values):
     """Return the mean as a float."""
     return float(np.mean(list(values)))

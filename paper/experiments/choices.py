@@ -33,7 +33,7 @@ def run(context):
                            gain < GAIN, f"Rule: it gains less than {100 * GAIN:.0f} points; it gains {100 * gain:+.1f}.")
 
     return {
-        "rows": [
+        "rows": drawn.told_once([
             row("Mirroring and jitter by up to 32 pixels yield no noticeable improvement", "augmented",
                 "no noticeable improvement", "mirrored at random, moved by up to 32 pixels in each direction"),
             row("Class balancing is unnecessary", "weighted", "unnecessary",
@@ -44,7 +44,7 @@ def run(context):
                         means["plain"] - means["scratch"] > GAIN,
                         f"Rule: it is lower by more than {100 * GAIN:.0f} points; it is lower "
                         f"{drawn.in_every_seed(scores, 'scratch', 'plain')}."),
-        ],
+        ]),
         "numbers": {"mean_iu": scores, "class_weights": weights, "background": share,
                     "rates": {f"{one:g}": search[one].scores["mean_iu"] for one in RATES}},
         "curves": {name: drawn.curve([trained[name, seed] for seed in seeds], TITLE, name) for name in means},

@@ -20,7 +20,7 @@ def run(context):
     ran = f"{drawn.pictures_of()}; FCN-8s at once"
     apart = abs(drawn.mean(scores["learned"]) - drawn.mean(scores["sum"]))
     return {
-        "rows": [
+        "rows": drawn.told_once([
             drawn.shape("Learning is difficult with max fusion, for the gradient switches between streams", PLACE, ran,
                         "difficult (no figure)", drawn.listed({"max": scores["max"], "sum": scores["sum"]}),
                         drawn.ordered(scores, "max", "sum"),
@@ -30,7 +30,7 @@ def run(context):
                             {"learned": scores["learned"], "fixed": scores["sum"]}), apart < CLOSE,
                         f"Rule: the means differ by less than {100 * CLOSE:.0f} points; they differ by {100 * apart:.1f}. "
                         "The README of the published models says so; the paper gives no comparison."),
-        ],
+        ]),
         "numbers": {"mean_iu": scores},
         "curves": {name: drawn.curve([trained[name, seed] for seed in seeds], TITLE, label)
                    for name, label in (("sum", "sum, fixed"), ("max", "max, fixed"), ("learned", "sum, learned"))},
