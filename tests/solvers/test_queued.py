@@ -68,8 +68,8 @@ def state(made):
 
 
 def said(text):
-    """Return what a log says, without times."""
-    lines = [line.split("] ")[1] for line in text.splitlines() if "] " in line]
+    """Return what a log says of iterations, without times."""
+    lines = [line.split("] ")[1] for line in text.splitlines() if "solver.cpp" in line]
     return [line.split(" (")[0] + line.partition("), ")[2] for line in lines]
 
 
