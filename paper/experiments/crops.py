@@ -47,8 +47,7 @@ def run(context):
         exact("The offset of each crop follows from the net's definition", "4.3",
               f"offsets computed from maps of coordinates in exact fractions, for the {files} published prototxts of "
               f"{len(PUBLISHED)} nets", "19 (32s); 5, 27 (16s); 5, 9, 31 (8s); 18 (AlexNet)",
-              f"{same} of {offsets} offsets as published",
-              same == offsets),
+              f"{same} of {offsets} offsets as published", same == offsets),
         exact("Crops bring streams into exact alignment with each other and with the image", "4.3, Fig. 3",
               f"a plane as the image of all {len(PUBLISHED)} nets with averaging weights (one channel, average pooling, "
               "float64): the scores must be the same plane where no padding is seen", "exact alignment",

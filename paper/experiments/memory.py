@@ -51,11 +51,12 @@ def run(context):
             f"Caffe: {(formula + buffers) / GIB:.2f} GiB, without its im2col buffers {gib['formula']:.2f}",
             f"{gib['ours']:.2f} GiB; {gib['low memory']:.2f} with low_memory",
             "same shape" if ours <= formula + buffers and lean <= formula else "not reproduced",
-            f"Caffe's by formula: {params // 4:,} parameters of 4 bytes three times (data, gradient, history: {3 * "
-            f"gib['parameters']:.2f} GiB), data and gradient of every blob ({gib['blobs']:.2f}), and a buffer of im2col for each "
-            f"convolution beyond 1x1 ({gib['buffers']:.2f}). The two more copies of each parameter that its solver declares are never written by SGD."),
+            f"Caffe's by formula: {params // 4:,} parameters of 4 bytes three times (data, gradient, history: "
+            f"{3 * gib['parameters']:.2f} GiB), data and gradient of every blob ({gib['blobs']:.2f}), and a buffer of im2col for "
+            f"each convolution beyond 1x1 ({gib['buffers']:.2f}). The two more copies of each parameter that its solver "
+            "declares are never written by SGD."),
         Row("Accumulation reduces the memory required", "4.2",
-            f"data and gradients of the blobs of FCN-8s at 500x500, counted: {IMAGES} images one by one beside a batch of {IMAGES}",
+            f"data and gradients of FCN-8s's blobs at 500x500, counted: {IMAGES} images one by one beside a batch of {IMAGES}",
             "reduces", f"{gib['blobs']:.1f} instead of {IMAGES * gib['blobs']:.0f} GiB", "same shape",
             "Parameters are held once either way."),
     ], "numbers": gib}

@@ -28,8 +28,7 @@ def run(context):
     return {"rows": [
         exact("Early fusion: a net upgraded to take four-channel RGB-D input", "5, Table 5",
               "the recipe's start on VGG16's first layer: weights of the depth channel beside the mean over the colours",
-              "a fourth channel",
-              difference(grey), grey < 1e-6,
+              "a fourth channel", difference(grey), grey < 1e-6,
               "The paper does not say how the new channel starts; the published net's script takes the mean."),
         exact("RGB-D has a similar number of parameters as RGB", "5, Table 5", "learned parameters, counted", "similar",
               f"{more} more of {whole:,}", more == 576),

@@ -33,8 +33,7 @@ def run(context):
               "Accumulating respects the dimensions of each image; a batch needs one size. Caffe's 1/20 is a float32."),
         exact("SGD with momentum, weight decay, twice the rate for biases", "4.1",
               f"{STEPS} iterations of the solver beside the rule written out in NumPy, every parameter, float64",
-              "momentum x step + rate x (gradient + decay x weight)",
-              difference(plain), plain < 1e-12),
+              "momentum x step + rate x (gradient + decay x weight)", difference(plain), plain < 1e-12),
         exact("A training can be stopped and goes on as if it had not been", "4.4", f"{STEPS} iterations beside half of them, a "
               "snapshot, and the rest in another solver; all weights, float32", "not said", difference(resumed), resumed == 0,
               "Caffe's solver state lacks the state of the data and of random numbers; here it is stored beside its fields."),

@@ -32,8 +32,7 @@ def run(context):
     return {"rows": [
         exact("FCN-pool5, -pool4 and -pool3 are truncated nets with the strides of FCN-32s, -16s and -8s", "4.3, Table 3",
               "the recipes' prototxts, measured", "32, 16, 8", ", ".join(str(one) for one in strides.values()),
-              strides == STRIDES,
-              said + "."),
+              strides == STRIDES, said + "."),
         exact("FCN-32s fixed fixes all features: only the score layer learns", "4.4, Table 3",
               f"{STEPS} iterations of the solver with `features=fixed` (VGG16's layers at {WIDTH} channels)",
               "one layer learns", f"{', '.join(changed)} changed, {kept} other layers kept every bit", changed == ["score_fr"],

@@ -48,6 +48,11 @@ def test_every_row_of_the_page_is_of_a_kept_result():
     assert (ROOT / "docs" / "paper.html").read_text() == page.page(results, {}), "run python -m paper.run --page"
 
 
+@pytest.mark.parametrize("what", [*experiment.SECTION, "6.2", "6.3"])
+def test_every_table_and_figure_has_an_experiment(what):
+    assert any(f'{what}"' in path.read_text() for path in experiment.FOLDER.glob("*.py")), f"no row of {what}"
+
+
 def test_pictures_of_real_photographs_are_not_in_the_project():
     for one in experiment.find():
         if "real" in one.needs:
