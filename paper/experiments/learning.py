@@ -49,7 +49,7 @@ def run(context):
 def net(context, how, rate, seed):
     """Return the run of a net that learns in one of the three ways."""
     base = drawn.reference(context, seed)
-    if how == "heavy" and rate == drawn.RATE:
+    if how == "online" and rate == drawn.RATE:
         return base  # the one that the other experiments compare with
     name = f"{how}-{rate:g}-{seed}".replace(".", "_")
     return base.but(name, options={"learning": how}, fields={"base_lr": rate}, may_diverge=True)

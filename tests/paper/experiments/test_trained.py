@@ -53,7 +53,7 @@ def test_runs_and_says_what_it_must(name, scratch, monkeypatch):
 def test_the_reference_is_trained_once(scratch):
     context = experiment.Context("it", scratch=scratch)
     reference = drawn.reference(context, 1)
-    for other in (learning.net(context, "heavy", drawn.RATE, 1), sampling.net(context, 1.0, 1),
+    for other in (learning.net(context, "online", drawn.RATE, 1), sampling.net(context, 1.0, 1),
                   masking.net(context, "Reference", 1), choices.nets(context, 1, [1.0] * 6, 1e-9)["plain"]):
         assert other == reference
 
