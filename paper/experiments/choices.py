@@ -33,7 +33,7 @@ def run(context):
                            gain < GAIN, f"Rule: it gains less than {100 * GAIN:.0f} points; it gains {100 * gain:+.1f}.")
 
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             row("Mirroring and jitter by up to 32 pixels yield no noticeable improvement", "augmented",
                 "no noticeable improvement", "mirrored at random, moved by up to 32 pixels in each direction"),
             row("Class balancing is unnecessary", "weighted", "unnecessary",

@@ -20,7 +20,7 @@ def run(context):
     ran = f"{drawn.pictures_of()}; FCN-8s at once"
     apart = abs(drawn.mean(scores["learned"]) - drawn.mean(scores["sum"]))
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             drawn.shape("Learning is difficult with max fusion, for the gradient switches between streams", PLACE, ran,
                         "difficult (no figure)", drawn.listed({"max": scores["max"], "sum": scores["sum"]}),
                         drawn.ordered(scores, "max", "sum"),
