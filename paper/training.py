@@ -112,6 +112,8 @@ class Trained:
     @property
     def hist(self):
         """The confusion matrix at the end, (classes, classes) int."""
+        if self.diverged:
+            raise Error(f"run '{self.run.name}': {self.diverged}")
         return np.array(self.points[-1]["hist"])
 
     @property
@@ -129,7 +131,7 @@ class Trained:
         return [metrics.scores(np.array(point["hist"]), exclude)["mean_iu"] for point in self.points]
 
     def best(self):
-        """Return the scores of the point with the best mean IU; None when it diverged before the first."""
+        """Return the scores of the point with the best mean IU; None when it diverged before the first was taken."""
         return max((metrics.scores(np.array(point["hist"])) for point in self.points), key=lambda one: one["mean_iu"],
                    default=None)
 
