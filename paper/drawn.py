@@ -63,12 +63,12 @@ def shape(claim, place, ran, paper, ours, holds, note=""):
     return Row(claim, place, ran, paper, ours, "same shape" if holds else "not reproduced", note)
 
 
-def told_once(rows):
-    """Return the rows; what was run is told in the first of those that share it and their place."""
+def told_once(ran, rows):
+    """Return the rows; what was run (with which their `ran` begins) is told in the first of each place only."""
     told, found = set(), []
     for row in rows:
-        found.append(dataclasses.replace(row, ran="the same runs") if (row.place, row.ran) in told else row)
-        told.add((row.place, row.ran))
+        found.append(dataclasses.replace(row, ran=row.ran.replace(ran, "the same runs", 1)) if row.place in told else row)
+        told.add(row.place)
     return found
 
 

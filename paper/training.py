@@ -28,9 +28,9 @@ from netspec import caffe_pb2, files, text
 from netspec.errors import Error
 from netspec.make import recipe
 from solvers import data_layers, log, solver, stand_ins
-from solvers import training as first
 from solvers.predictions import predict
 from solvers.score import score_heads
+from solvers.training import first_values
 
 SHARED = "trained"  # the folder beside those of the experiments
 VERSION = 1  # of what a run keeps: another number does all of them again
@@ -113,6 +113,8 @@ class Trained:
     @property
     def hist(self):
         """The confusion matrix at the end, (classes, classes) int."""
+        if self.diverged:
+            raise Error(f"run '{self.run.name}': {self.diverged}")
         return np.array(self.points[-1]["hist"])
 
     @property
@@ -130,7 +132,7 @@ class Trained:
         return [metrics.scores(np.array(point["hist"]), exclude)["mean_iu"] for point in self.points]
 
     def best(self):
-        """Return the scores of the point with the best mean IU; None when it diverged before the first."""
+        """Return the scores of the point with the best mean IU; None when it diverged before the first was taken."""
         return max((metrics.scores(np.array(point["hist"])) for point in self.points), key=lambda one: one["mean_iu"],
                    default=None)
 
@@ -195,7 +197,7 @@ def _train(context, one, folder, messages, weights, progress):
                           path=str(files.ROOT / "models" / one.model / "solver.prototxt"))
     judge = None
     try:
-        first.first_values(machine, weights)
+        first_values(machine, weights)
         judge = Net(val_net, caffe_pb2.TEST, device=context.device, seed=one.seed)
         record = _resume(machine, folder)
         if record is None:

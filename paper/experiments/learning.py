@@ -33,7 +33,7 @@ def run(context):
                            f"By the means over seeds; it holds {drawn.in_every_seed(scores, *names)}.{note}")
 
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             row("Online learning, an update for every image, scores higher than accumulation over 20", "accum", "online"),
             row("High momentum (0.99, \"heavy\") scores higher still", "online", "heavy",
                 note=f" A momentum of 0.99 remembers 100 updates: {drawn.SIZE.images} are few for it, the paper has 100,000."),

@@ -22,7 +22,7 @@ def run(context):
     similar = abs(means["sigmoid"] - means["softmax"])
     lost = means["sigmoid"] - means["null background"]
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             drawn.shape("The sigmoid cross-entropy loss, each class by itself, gives similar results", "4.4", ran, "similar",
                         drawn.listed({name: scores[name] for name in ("softmax", "sigmoid")}), similar < CLOSE,
                         f"Rule: the means differ by less than {100 * CLOSE:.0f} points; they differ by {100 * similar:.1f}."),

@@ -38,7 +38,7 @@ def run(context):
     ranks = [sorted(PAPER, key=PAPER.get), sorted(PAPER, key=lambda name: drawn.mean(scores[name]))]
     kept = drawn.ratio(scores["Reference-FG"], scores["Reference"])
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             drawn.shape("The six conditions of the table in order", PLACE, ran, drawn_table(PAPER), drawn.listed(scores),
                         ranks[0] == ranks[1], f"By the means over seeds; here from low to high: {', '.join(ranks[1])}."),
             row("Masking the foreground at inference is catastrophic; learned without it, classes are still recognised",

@@ -26,7 +26,7 @@ def run(context):
     ran = (f"{drawn.pictures_of(seeds=seeds)}; a cell of the finest stream (8x8 labels) kept with probability p = "
            f"{', '.join(f'{p:g}' for p in KEPT)}, 1/p images an update, as many updates")
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             drawn.shape("Sampling has no significant effect on the convergence rate for a fixed expected batch size", PLACE, ran,
                         "curves lie on each other", drawn.listed(scores), apart < allowed,
                         f"Rule: after as many updates the means differ by less than 5 points, or less than seeds do "

@@ -37,7 +37,7 @@ def run(context):
     skip = means["16s"] - means["32s"]
     half = f"; each stage is trained on half the images of the first, at {DROP:g} of the rate of the one before"
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             row("Each skip, from pool4 and then pool3, improves the score", skips, *skips, what=half),
             row("All streams learned at once, in half the time, come close to learning in stages", ("8s at once", "8s staged"),
                 what="; at once on half the images of all stages together, streams scaled",

@@ -56,7 +56,7 @@ def run(context):
                            drawn.listed({name: scores[name] for name in ours}), holds, note)
 
     return {
-        "rows": drawn.told_once([
+        "rows": drawn.told_once(ran, [
             row("Real photographs: each skip improves the score (in stages)", skips, skips, drawn.ordered(scores, *skips),
                 f"By the means over seeds; the whole order holds {drawn.in_every_seed(scores, *skips)}."),
             row("Real photographs: all at once is nearly equivalent to stages", ("8s at once", "8s staged"),
