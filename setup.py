@@ -6,6 +6,9 @@ from setuptools import find_namespace_packages, setup
 
 CUDA13 = ["numba-cuda[cu13]==0.30.4", "cuda-toolkit==13.0.*", "nvidia-nvjitlink==13.0.*"]
 
+# plyvel is there ready-made for Python 3.11 and 3.12 only.
+LMDB, LEVELDB = ["lmdb>=1.4"], ["plyvel>=1.5.1; python_version < '3.13'"]
+
 setup(
     name="deepjet",
     version="0.1.0",
@@ -33,7 +36,11 @@ setup(
         # With NVIDIA's assembler, which tells of registers and spills without a card.
         "cuda-test": [*CUDA13, "nvidia-cuda-nvcc==13.0.*"],
         # OpenCV 5 dropped Caffe's importer; 4 is the second opinion on our files.
-        "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5"],
+        # Databases and OpenCV's bits are held against their own libraries.
+        "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5", "onnx", "onnxruntime", *LMDB, *LEVELDB],
+        # Writing LMDB databases (they are read without it), reading and writing LevelDB's.
+        "lmdb": LMDB,
+        "leveldb": LEVELDB,
         # The engines that `make bench` holds ours against.
         "bench": ["ncnn", "openvino", "onnxruntime", "onnx", "opencv-python-headless>=4.9,<5", "torch"],
         "proto": ["grpcio-tools"],

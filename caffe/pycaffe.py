@@ -13,7 +13,8 @@ from netspec.caffe_pb2 import TEST
 from netspec.errors import Error, nearest
 from solvers import solver
 
-__all__ = ["Blob", "Layer", "Net", "SGDSolver", "get_solver", "layer_type_list"]
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "Layer", "NesterovSolver", "Net", "RMSPropSolver",
+           "SGDSolver", "get_solver", "layer_type_list"]
 
 
 class Net(net.Net):
@@ -111,6 +112,14 @@ class Net(net.Net):
         return ({n: np.concatenate(p) for n, p in outputs.items()},
                 {n: np.concatenate(p) for n, p in gradients.items()})
 
+    def set_input_arrays(self, data, labels):
+        """Let a MemoryData layer, the net's first, deliver these arrays: (n, channels, height, width) and n labels, float32."""
+        first = self.layers[0] if self.layers else None
+        if first is None or first.type != "MemoryData":
+            raise Error("set_input_arrays is for nets whose first layer is a MemoryData; here it is "
+                        + (f"'{first.name}' ({first.type})" if first else 'missing'))
+        first.reset(data, labels)
+
     def save_hdf5(self, path, write_diff=False):
         """Write the parameters as HDF5."""
         path = str(path)
@@ -181,7 +190,8 @@ def get_solver(path):
     return solver.make(path, net_class=Net)
 
 
-SGDSolver = get_solver  # pycaffe has a class for each type; the file says the type here too
+# pycaffe has a class for each type; the file says the type here too.
+SGDSolver = NesterovSolver = AdaGradSolver = RMSPropSolver = AdaDeltaSolver = AdamSolver = get_solver
 
 
 def layer_type_list():

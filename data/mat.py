@@ -227,6 +227,8 @@ def _value(node, name, depth):
         raise _Damaged(f"structs nested deeper than {MAX_DEPTH}")
     if isinstance(node, h5py.Group):
         return {key: _value(node[key], f"{name}.{key}", depth + 1) for key in node}
+    if not isinstance(node, h5py.Dataset):
+        raise _Damaged(f"'{name}' is neither an array nor a struct")
     kind = node.attrs.get("MATLAB_class", b"")
     kind = kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
     if "MATLAB_empty" in node.attrs:

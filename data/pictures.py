@@ -1,6 +1,7 @@
 """Picture files: opened by their content, refused by the size in their header, named in every error."""
 
 import contextlib
+import io
 import os
 import warnings
 
@@ -16,24 +17,30 @@ MAX_PIXELS = 1 << 26  # a picture of more is refused before it is decoded: its b
 
 
 @contextlib.contextmanager
-def opened(path, what="picture"):
-    """Yield the decoded PIL picture in a file; whatever is wrong with the file becomes one `Error` that names it."""
+def opened(path, what="picture", data=None, grey=False):
+    """Yield the decoded PIL picture in a file; whatever is wrong with the file becomes one `Error` that names it.
+
+    With `data`, those bytes are decoded and `path` only names them. `grey` lets a JPEG be decoded to its grey channel.
+    """
+    named = f"{what} '{path}'" if data is None else f"{what}, {path},"
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if data is None else io.BytesIO(data)) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
-                raise Error(f"{what} '{path}' has {width}x{height} pixels, more than the {MAX_PIXELS} that are "
-                            "accepted; make it smaller")
+                raise Error(f"{named} has {width}x{height} pixels, more than the {MAX_PIXELS} that are accepted; make it "
+                            "smaller")
+            if grey:
+                picture.draft("L", picture.size)
             picture.load()
             yield picture
     except Error:
         raise
     except FileNotFoundError:
-        raise PathError(f"{what} '{path}' not found; tried: {os.path.abspath(path)}") from None
+        raise PathError(f"{named} not found; tried: {os.path.abspath(path)}") from None
     except UnidentifiedImageError:
-        raise Error(f"{what} '{path}' is not a picture (JPEG, PNG, ...)") from None
+        raise Error(f"{named} is not a picture (JPEG, PNG, ...)") from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, struct.error and more
-        raise Error(f"cannot read {what} '{path}': {getattr(error, 'strerror', None) or error}") from None
+        raise Error(f"cannot read {named.removesuffix(',')}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_image(path):

@@ -22,6 +22,11 @@ class AbsVal(Neuron):
         """Return the kernels for cards."""
         return absval_cuda, absval_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Abs", source)]
+
 
 @cached
 def absval_at(x):

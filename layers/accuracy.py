@@ -20,7 +20,7 @@ from layers.core.cuda.index import over
 from layers.core.cuda.kernel import cuda, kernel
 from layers.core.cuda.losses import THREADS, is_class
 from layers.core.cuda.small import Flag
-from layers.core.cuda.sums import tree
+from layers.core.cuda.sums import two_trees
 from layers.core.layer import Layer
 from layers.core.loss import bad_label, find_bad_label, split_axes
 
@@ -98,6 +98,10 @@ class Accuracy(Layer):
         total, each = top[0].write_on(card), top[-1].write_on(card)
         card.launch(accuracy_finish_cuda, 1, counts.span, classes, total, each, len(top) > 1, threads=sums.threads(card))
 
+    def flag_cuda(self):
+        """Return the flag of a label that is no class number."""
+        return None if self._flag is None else self._flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""
         if self._flag.raised():
@@ -162,8 +166,6 @@ def accuracy_finish_cuda(counts, classes, total, each, has_each):
         seen += counts[2 * c] + counts[2 * c + 1]
         if has_each:
             each[c] = counts[2 * c + 1] / max(1.0, np.float64(counts[2 * c] + counts[2 * c + 1]))
-    rights[thread], seens[thread] = right, seen
-    tree(rights, thread, together)
-    tree(seens, thread, together)
+    two_trees(right, seen, rights, seens)
     if thread == 0:
         total[0] = rights[0] / max(1.0, seens[0])

@@ -83,6 +83,19 @@ class ArgMax(Layer):
 
     backward_cuda = backward
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.argmax_param
+        if own.top_k != 1 or own.out_max_val:
+            export.fail("gives out more than the place of the largest value; only that has an equal in ONNX")
+        flat = not own.HasField("axis")
+        value = export.node("Flatten", source, axis=1) if flat else source
+        # Of equal values Caffe takes the last.
+        place = export.node("ArgMax", value, axis=1 if flat else export.axis(own.axis), select_last_index=1)
+        place = export.node("Cast", place, to=export.onnx.TensorProto.FLOAT)
+        return [export.node("Reshape", place, export.constant([-1, *export.tops[0][1:]])) if flat else place]
+
 
 @cached
 def behind_at(a, i, b, j, alone):

@@ -55,6 +55,13 @@ class Bias(SpreadLayer):
         if propagate_down[0] and top[0] is not bottom[0]:
             self.card.copy(bottom[0].write_on(self.card, diff=True), dy, bottom[0].count * 4)
 
+    @staticmethod
+    def onnx(export, param, source, term=None):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        shape = export.spread(param.bias_param)
+        return [export.node("Add", source, export.node("Reshape", term, export.constant(shape)) if term
+                            else export.parameter(0, *shape))]
+
 
 @kernel("float*, float*, float*, int, int, int")
 def bias_cuda(x, bias, y, length, inner, count):

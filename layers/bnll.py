@@ -23,6 +23,11 @@ class BNLL(Neuron):
         """Return the kernels for cards."""
         return bnll_cuda, bnll_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Softplus", source)]
+
 
 @cached(error_model="numpy")
 def bnll_at(x):

@@ -35,6 +35,12 @@ class Clip(Neuron):
         """Return the kernels for cards."""
         return clip_cuda, clip_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.clip_param
+        return [export.node("Clip", source, export.number(own.min), export.number(own.max))]
+
 
 @cached
 def clip_at(x, least, most):

@@ -103,3 +103,10 @@ class Concat(PartsLayer):
         """Hand each bottom its part of the gradient."""
         if len(bottom) > 1:
             self.copy_on_card(bottom, top[0], joins=False, diff=True, wanted=propagate_down)
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.concat_param
+        axis = own.concat_dim if own.HasField("concat_dim") else export.axis(own.axis)
+        return [export.node("Concat", *sources, axis=axis)]

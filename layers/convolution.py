@@ -146,14 +146,11 @@ class Convolution(ConvolutionalLayer):
                 self.kernels.image_gradient(error, self.blobs[0], None, image_error)
 
     def forward_cuda(self, bottom, top):
-        """On the card; with more than two spatial axes on the CPU."""
+        """On the card; with up to two spatial axes."""
         self.forward_fused(bottom, top)
 
     def backward_cuda(self, top, propagate_down, bottom):
         """As `forward_cuda`."""
-        if self.on_card is None:
-            self.backward(top, propagate_down, bottom)
-            return
         batch = self._flat_shapes[0][0]
         for below, above, wanted in zip(bottom, top, propagate_down):
             error = above.on(self.card, diff=True)
@@ -162,3 +159,12 @@ class Convolution(ConvolutionalLayer):
                 self.on_card.weight_gradient(below.on(self.card), error, self.blobs[0].change_on(self.card, diff=True), batch)
             if wanted:
                 self.on_card.image_gradient(error, self.blobs[0].on(self.card), None, below.write_on(self.card, diff=True), batch)
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        attributes, outputs, channels, group, kernel = export.window()
+        operands = [export.parameter(0, outputs, channels // group, *kernel)]
+        if param.convolution_param.bias_term:
+            operands.append(export.parameter(1, outputs))
+        return [export.node("Conv", source, *operands, **attributes) for source in sources]

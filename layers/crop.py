@@ -109,6 +109,21 @@ class Crop(Layer):
         if propagate_down[1] and bottom[1].has_diff:
             self.card.clear(bottom[1].write_on(self.card, diff=True))
 
+    @staticmethod
+    def onnx(export, param, source, reference):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.crop_param, export.bottoms[0]
+        axis = export.axis(own.axis)
+        offsets = list(own.offset) or [0]
+        offsets = np.array(offsets * (len(shape) - axis) if len(offsets) == 1 else offsets)
+        axes = export.constant(np.arange(axis, len(shape)))
+        if export.free:
+            size = export.node("Shape", reference, start=axis)
+            ends = export.node("Add", size, export.constant(offsets))
+        else:
+            ends = export.constant(offsets + export.bottoms[1][axis:])
+        return [export.node("Slice", source, export.constant(offsets), ends, axes)]
+
 
 def row_numbers(source, shape, offsets):
     """Return, for each row (last axis) of an array of `shape`, the number of the row of `source` it lies in; int64."""

@@ -105,10 +105,7 @@ class Deconvolution(ConvolutionalLayer):
         return self._looked_at[1]
 
     def forward_cuda(self, bottom, top):
-        """On the card; with more than two spatial axes on the CPU."""
-        if self.on_card is None:
-            self.forward(bottom, top)
-            return
+        """On the card; with up to two spatial axes."""
         diagonal = self._diagonal_on_card()
         weight, bias = self.weights_on_card()
         for below, above in zip(bottom, top):
@@ -117,9 +114,6 @@ class Deconvolution(ConvolutionalLayer):
 
     def backward_cuda(self, top, propagate_down, bottom):
         """As `forward_cuda`."""
-        if self.on_card is None:
-            self.backward(top, propagate_down, bottom)
-            return
         batch = self._flat_shapes[0][0]
         diagonal = any(propagate_down) and self._diagonal_on_card()
         for below, above, wanted in zip(bottom, top, propagate_down):
@@ -133,3 +127,12 @@ class Deconvolution(ConvolutionalLayer):
                     self.on_card.downsample(error, weight, below_error, batch)
                 else:
                     self.on_card.forward(error, weight, None, below_error, batch)
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        attributes, outputs, channels, group, kernel = export.window()
+        operands = [export.parameter(0, channels, outputs // group, *kernel)]
+        if param.convolution_param.bias_term:
+            operands.append(export.parameter(1, outputs))
+        return [export.node("ConvTranspose", source, *operands, **attributes) for source in sources]

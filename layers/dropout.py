@@ -10,6 +10,7 @@ import numpy as np
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
+from layers.core.cuda.small import Numbers
 from layers.core.layout import together
 from layers.core.neuron import Neuron
 from layers.core.rng import bits_at
@@ -33,6 +34,7 @@ class Dropout(Neuron):
         self.threshold = np.uint64(ratio * 2.0**64)
         self.scale = self.dtype.type(1 / (1 - ratio))
         self.drawn = np.uint64(0), np.uint64(0)  # what the last forward drew from
+        self.drawn_on_card = None
         self.changes = self.active
         self.keeps_layout = not self.active  # which values are dropped goes by their places in NCHW
 
@@ -63,10 +65,18 @@ class Dropout(Neuron):
         parallel.run(dropout_cpu, source.size, source.reshape(-1), target.reshape(-1), self.scale, self.dtype.type(0),
                      self.threshold, *self.drawn)
 
+    def variant(self):
+        """Whether something is dropped."""
+        return self.active
+
+    def prepare_cuda(self, bottom, top):
+        """Say what this forward draws from."""
+        if self.active:
+            self.drawn_on_card = self.drawn_on_card or Numbers(self.card, 2, np.uint64)
+            self.drawn_on_card.write(self.rng.take(bottom[0].count))
+
     def forward_cuda(self, bottom, top):
         """Drop and scale."""
-        if self.active:
-            self.drawn = self.rng.take(bottom[0].count)
         self._run_on_card(bottom[0], top[0], False)
 
     def backward_cuda(self, top, propagate_down, bottom):
@@ -77,7 +87,7 @@ class Dropout(Neuron):
     def _run_on_card(self, source, target, diff):
         if self.active:
             x, y = source.on(self.card, diff), target.write_on(self.card, diff)
-            self.card.run(dropout_cuda, source.count, x, y, self.scale, 0, self.threshold, *self.drawn)
+            self.card.run(dropout_cuda, source.count, x, y, self.scale, 0, self.threshold, self.drawn_on_card.span)
         elif source.memory(diff) is not target.memory(diff):
             self.card.copy(target.write_on(self.card, diff), source.on(self.card, diff), source.count * 4)
 
@@ -88,6 +98,11 @@ class Dropout(Neuron):
     def set_state(self, state):
         """Go on where `state` was taken."""
         self.rng.set_state(state)
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`): in TEST the bottom."""
+        return [source] * max(1, len(param.top))
 
 
 @cached
@@ -104,8 +119,9 @@ def dropout_cpu(first, last, x, y, scale, zero, threshold, key, start):
         y[i] = dropout_at(x[i], scale, zero, threshold, key, start + np.uint64(i))
 
 
-@kernel("float*, float*, float, float, ulong, ulong, ulong, int")
-def dropout_cuda(x, y, scale, zero, threshold, key, start, count):
-    """All elements, of values or of gradients; y may be x."""
+@kernel("float*, float*, float, float, ulong, ulong*, int")
+def dropout_cuda(x, y, scale, zero, threshold, drawn, count):
+    """All elements, of values or of gradients; y may be x; `drawn`: key and start."""
+    key, start = drawn[0], drawn[1]
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         y[i] = dropout_at(x[i], scale, zero, threshold, key, start + np.uint64(i))

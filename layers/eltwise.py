@@ -156,6 +156,21 @@ class Eltwise(Layer):
             else:
                 run(quotient_cuda, count, top[0].on(self.card), bottom[i].on(self.card), dy, dx)
 
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.eltwise_param
+        if own.operation == own.MAX:
+            return [export.node("Max", *sources)]
+        terms = list(sources)
+        if own.operation == own.SUM:
+            terms = [term if factor == 1 else export.node("Mul", term, export.number(factor))
+                     for term, factor in zip(sources, list(own.coeff) or [1] * len(sources))]
+        total = terms[0]
+        for term in terms[1:]:
+            total = export.node("Mul" if own.operation == own.PROD else "Add", total, term)
+        return [total]
+
 
 @cached
 def sum_cpu(first, last, a, a_coeff, b, b_coeff, y):

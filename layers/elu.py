@@ -27,6 +27,11 @@ class ELU(Neuron):
         """Return the kernels for cards."""
         return elu_cuda, elu_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Elu", source, alpha=param.elu_param.alpha)]
+
 
 @cached
 def elu_at(x, alpha):

@@ -36,6 +36,13 @@ class Exp(Neuron):
         """Return the kernels for cards."""
         return exp_cuda, exp_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.exp_param
+        log = 1.0 if own.base == -1 else math.log(own.base)
+        return [export.node("Exp", export.affine(source, own.scale * log, own.shift * log))]
+
 
 @cached
 def exp_at(x, inner, outer):

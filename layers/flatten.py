@@ -19,3 +19,12 @@ class Flatten(View):
         if last < first:
             self.fail(f"end_axis {last} lies before axis {first}")
         return [shape[:first] + (math.prod(shape[first:last + 1]),) + shape[last + 1:]]
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, last = param.flatten_param, len(export.bottoms[0]) - 1
+        if export.axis(own.axis) == 1 and export.axis(own.end_axis) == last:
+            return [export.node("Flatten", source, axis=1)]
+        export.needs_fixed_size()
+        return [export.node("Reshape", source, export.constant(export.tops[0]))]

@@ -137,6 +137,19 @@ class InnerProduct(Layer):
         rows = top[0].count // max(outputs, 1)
         return rows, outputs, math.prod(bottom[0].shape[self._axis(bottom[0].shape):])
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.inner_product_param, export.bottoms[0]
+        axis = export.axis(own.axis)
+        count = math.prod(shape[axis:])
+        weight = export.parameter(0, *((count, own.num_output) if own.transpose else (own.num_output, count)))
+        operands = [weight, export.parameter(1, own.num_output)] if own.bias_term else [weight]
+        product = export.node("Gemm", export.node("Flatten", source, axis=axis), *operands, transB=int(not own.transpose))
+        if axis != 1:
+            product = export.node("Reshape", product, export.constant(export.tops[0]))
+        return [product]
+
 
 def _steps(count, step):
     return [(first, min(first + step, count)) for first in range(0, count, step)]

@@ -36,6 +36,13 @@ class Log(Neuron):
         """Return the kernels for cards."""
         return log_cuda, log_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.log_param
+        value = export.node("Log", export.affine(source, own.scale, own.shift))
+        return [value if own.base == -1 else export.affine(value, 1 / math.log(own.base), 0)]
+
 
 @cached(error_model="numpy")
 def log_at(x, scale, shift, over):

@@ -124,6 +124,18 @@ class LRN(Layer):
         card.run(lrn_backward_cuda, blob.count, x, dy, scale.span, ratio.span, blob.write_on(card, diff=True), self._across, half,
                  2 * alpha * beta, beta, *blob.shape[1:])
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.lrn_param
+        if own.norm_region == own.ACROSS_CHANNELS:
+            return [export.node("LRN", source, size=own.local_size, alpha=own.alpha, beta=own.beta, bias=own.k)]
+        size, half = own.local_size, own.local_size // 2
+        squares = export.node("Mul", source, source)
+        mean = export.node("AveragePool", squares, kernel_shape=(size, size), pads=(half,) * 4, count_include_pad=1)
+        base = export.node("Add", export.node("Mul", mean, export.number(own.alpha)), export.number(1))
+        return [export.node("Div", source, export.node("Pow", base, export.number(own.beta)))]
+
 
 def _flat(array):
     return array.reshape(*array.shape[:2], -1)

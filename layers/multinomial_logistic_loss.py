@@ -59,6 +59,10 @@ class MultinomialLogisticLoss(LossLayer):
         state.sum_up(label_loss_cuda, images, top[0].write_on(self.card), images, bottom[0].on(self.card),
                      bottom[1].on(self.card), bottom[0].count // max(1, images), 1, False, 0, SMALLEST, state.flag.lowered())
 
+    def flag_cuda(self):
+        """Return the flag of a label that is no class number."""
+        return self.loss_on_card().flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""
         if self.loss_on_card().flag.raised():

@@ -27,6 +27,7 @@ from layers.core.cpu.im2col import inside_at
 from layers.core.cpu.pool_rows import max_row
 from layers.core.cuda.index import over
 from layers.core.cuda.kernel import cuda, kernel, part
+from layers.core.cuda.small import Numbers
 from layers.core.layer import Layer
 from layers.core.rng import bits_at
 from netspec import caffe_pb2, geometry
@@ -64,7 +65,7 @@ class Pooling(Layer):
         self._shape, self._winners = None, np.empty(0, np.int32)
         self._made = None  # the top in blocks, where it was made so and is wanted in NCHW
         self._winners_known = True
-        self._winners_on_card = None
+        self._winners_on_card = self._drawn_on_card = None
         pool = self.param.pooling_param
         self._blocks = self.dtype == np.float32 and len(top) == 1 and pool.pool in (pool.MAX, pool.AVE)
 
@@ -204,6 +205,11 @@ class Pooling(Layer):
         keeps = self.phase == caffe_pb2.TRAIN and self.param.pooling_param.pool != POOL.AVE
         return 4 * math.prod(self._top_shape) * keeps, 0  # the winners
 
+    def prepare_cuda(self, bottom, top):
+        if self._draws and self.phase == caffe_pb2.TRAIN:
+            self._drawn_on_card = self._drawn_on_card or Numbers(self.card, 2, np.uint64)
+            self._drawn_on_card.write(self.rng.take(top[0].count))
+
     def forward_cuda(self, bottom, top):
         card, count, lengths, pool = self.card, top[0].count, self._lengths(), self.param.pooling_param.pool
         x, y = bottom[0].on(card), top[0].write_on(card)
@@ -215,7 +221,7 @@ class Pooling(Layer):
         elif pool == POOL.AVE:
             card.run(average_cuda, count, x, y, *lengths)
         elif self.phase == caffe_pb2.TRAIN:
-            card.run(draw_cuda, count, x, y, self._kept_on_card(count), *self.rng.take(count), *lengths)
+            card.run(draw_cuda, count, x, y, self._kept_on_card(count), self._drawn_on_card.span, *lengths)
         else:
             card.run(expect_cuda, count, x, y, *lengths)
 
@@ -243,12 +249,51 @@ class Pooling(Layer):
             self._winners_on_card = self.card.arena.take(4 * count)
         return self._winners_on_card.span
 
+    @property
+    def _draws(self):
+        return self.param.pooling_param.pool == POOL.STOCHASTIC
+
     def state(self):
-        draws = self.param.pooling_param.pool == caffe_pb2.PoolingParameter.STOCHASTIC
-        return self.rng.state() if draws else None
+        return self.rng.state() if self._draws else None
 
     def set_state(self, state):
         self.rng.set_state(state)
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.pooling_param, export.bottoms[0]
+        if len(export.tops) > 1:
+            export.fail("has a second top (the winners' places), which has no equal in ONNX")
+        if own.pool == own.STOCHASTIC:
+            export.fail("draws its values; only MAX and AVE have an equal in ONNX")
+        if own.global_pooling:
+            return [export.node("GlobalMaxPool" if own.pool == own.MAX else "GlobalAveragePool", source)]
+        kernel, stride, pad = geometry.pool_kernel_stride_pad(own, *shape[2:], export.fail)
+        ceil = own.round_mode == own.CEIL
+        attributes = {"kernel_shape": kernel, "strides": stride}
+        if export.free:
+            attributes.update(export.free_pads(kernel, stride, pad, ceil, own.pool == own.AVE))
+            more = 0
+        else:
+            # Caffe's size in plain numbers: what the last window reaches beyond the image is padding at the end.
+            sizes = zip(export.tops[0][2:], stride, kernel, shape[2:], pad)
+            reach = [(out - 1) * s + k - size - p for out, s, k, size, p in sizes]
+            end = tuple(max(0, more) for more in reach)
+            if any(e >= k for e, k in zip(end, kernel)):
+                export.fail(f"has windows wholly outside its bottom {list(shape)}; ONNX has none")
+            more = max(e - p for e, p in zip(end, pad))
+            attributes["pads"] = pad + end
+        if own.pool == own.MAX:
+            return [export.node("MaxPool", source, **attributes)]
+        if max(pad) == 0:
+            return [export.node("AveragePool", source, count_include_pad=0, **attributes)]
+        if more <= 0:
+            return [export.node("AveragePool", source, count_include_pad=1, **attributes)]
+        # Of the padding one pad is counted by Caffe and what is beyond is not: pad by one pad first, then count what is there.
+        padded = export.node("Pad", source, export.constant([0, 0, *pad, 0, 0, *pad]))
+        attributes["pads"] = (0, 0, *(max(0, e - p) for e, p in zip(end, pad)))
+        return [export.node("AveragePool", padded, count_include_pad=0, **attributes)]
 
 
 def _planes(array):
@@ -630,9 +675,10 @@ def wanted_at(key, index, total):
     return (bits_at(key, index) >> np.uint64(11)) * 2.0**-53 * total
 
 
-@kernel("float*, float*, int*, ulong, ulong, int, int, int, int, int, int, int, int, int, int, int")
-def draw_cuda(x, y, winners, key, first, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
-    """STOCHASTIC in TRAIN for all windows: the first value at which the sum reaches its random part."""
+@kernel("float*, float*, int*, ulong*, int, int, int, int, int, int, int, int, int, int, int")
+def draw_cuda(x, y, winners, drawn, kh, kw, sh, sw, ph, pw, height, width, out_height, out_width, count):
+    """STOCHASTIC in TRAIN for all windows: the first value at which the sum reaches its random part; `drawn`: key and start."""
+    key, first = drawn[0], drawn[1]
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         plane, row, column = place_of(i, out_height, out_width)
         top, bottom = window(row, kh, sh, ph, height)

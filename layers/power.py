@@ -30,6 +30,13 @@ class Power(Neuron):
         """Return the kernels for cards."""
         return power_cuda, power_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.power_param
+        base = export.affine(source, own.scale, own.shift)
+        return [base if own.power == 1 else export.node("Pow", base, export.number(own.power))]
+
 
 @cached(error_model="numpy")
 def power_cpu(first, last, x, y, power, scale, shift):

@@ -79,6 +79,13 @@ class PReLU(Neuron):
             dx = bottom[0].write_on(self.card, diff=True)
             self.card.run(prelu_cuda, bottom[0].count, x, self.blobs[0].on(self.card), dy, dx, channels, inner)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        shape = export.bottoms[0]
+        slopes = (1,) if param.prelu_param.channel_shared else (shape[1], *[1] * (len(shape) - 2))
+        return [export.node("PRelu", source, export.parameter(0, *slopes))]
+
 
 @cached
 def prelu_cpu(first, last, x, slopes, y, channels, inner):

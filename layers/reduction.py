@@ -85,6 +85,18 @@ class Reduction(Layer):
             self.card.run(reduction_backward_cuda, bottom[0].count, KINDS[self.param.reduction_param.operation], x, dy, dx,
                           self._factor(length), length)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.reduction_param
+        axes = list(range(export.axis(own.axis), len(export.bottoms[0])))
+        if own.operation == own.SUM:
+            value = export.node("ReduceSum", source, export.constant(axes), keepdims=0)
+        else:
+            kind = {own.MEAN: "ReduceMean", own.ASUM: "ReduceL1", own.SUMSQ: "ReduceSumSquare"}[own.operation]
+            value = export.node(kind, source, axes=axes, keepdims=0)
+        return [export.affine(value, own.coeff, 0)]
+
 
 @cached
 def reduced_slope_at(kind, x):

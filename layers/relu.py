@@ -56,6 +56,12 @@ class ReLU(Neuron):
             dx = bottom[0].write_on(self.card, diff=True)
             self.card.run(relu_backward_cuda, bottom[0].count, x, dy, dx, self.slope, 0, 1)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        slope = param.relu_param.negative_slope
+        return [export.node("LeakyRelu", source, alpha=slope) if slope else export.node("Relu", source)]
+
 
 @cached
 def relu_at(x, slope, zero):

@@ -51,3 +51,9 @@ class Reshape(View):
         if math.prod(dims) != count:
             self.fail(f"shape {dims} holds {math.prod(dims)} values, but it replaces {count} of the bottom {list(shape)}")
         return [shape[:first] + tuple(dims) + shape[last:]]
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        export.needs_fixed_size()
+        return [export.node("Reshape", source, export.constant(export.tops[0]))]

@@ -150,6 +150,16 @@ class Scale(SpreadLayer):
     def _in_place(bottom, top):
         return top[0].shares_data(bottom[0])
 
+    @staticmethod
+    def onnx(export, param, source, factor=None):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.scale_param
+        shape = export.spread(own)
+        number = 0 if factor else 1
+        factor = export.node("Reshape", factor, export.constant(shape)) if factor else export.parameter(0, *shape)
+        product = export.node("Mul", source, factor)
+        return [export.node("Add", product, export.parameter(number, *shape)) if own.bias_term else product]
+
 
 @cached
 def scale_cpu(first, last, x, scale, bias, y, length, inner, has_bias):

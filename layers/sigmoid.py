@@ -27,6 +27,11 @@ class Sigmoid(Neuron):
         """Return the kernels for cards."""
         return sigmoid_cuda, sigmoid_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Sigmoid", source)]
+
 
 @cached
 def sigmoid_at(x):

@@ -32,3 +32,8 @@ class Silence(Layer):
         for blob, wanted in zip(bottom, propagate_down):
             if wanted and blob.has_diff:
                 self.card.clear(blob.write_on(self.card, diff=True))
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`): none."""
+        return []

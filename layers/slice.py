@@ -56,3 +56,12 @@ class Slice(PartsLayer):
         """Put the parts' gradients side by side."""
         if propagate_down[0] and len(top) > 1:
             self.copy_on_card(top, bottom[0], joins=True, diff=True)
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.slice_param
+        axis = own.slice_dim if own.HasField("slice_dim") else export.axis(own.axis)
+        lengths = export.constant([shape[axis] for shape in export.tops])
+        values = export.node("Split", source, lengths, outputs=len(export.tops), axis=axis)
+        return [values] if len(export.tops) == 1 else values

@@ -46,3 +46,8 @@ class Softmax(Neuron):
             sizes = split_axes(bottom[0].shape, self.axis(bottom[0].num_axes))
             y, dy = top[0].on(self.card), top[0].on(self.card, diff=True)
             softmax_backward(self.card, y, dy, bottom[0].write_on(self.card, diff=True), *sizes)
+
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Softmax", source, axis=export.axis(param.softmax_param.axis))]

@@ -73,6 +73,11 @@ class Split(Layer):
             for diff in diffs[2:]:
                 self.card.run(add_cuda, count, target, diff, target)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`): in TEST the bottom."""
+        return [source] * max(1, len(param.top))
+
 
 @cached
 def add_cpu(first, last, a, b, total):

@@ -33,6 +33,11 @@ class Swish(Neuron):
         """Return the kernels for cards."""
         return swish_cuda, swish_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Mul", source, export.node("Sigmoid", export.affine(source, param.swish_param.beta, 0)))]
+
 
 @cached
 def gate_at(x, beta):

@@ -25,6 +25,11 @@ class TanH(Neuron):
         """Return the kernels for cards."""
         return tanh_cuda, tanh_backward_cuda
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Tanh", source)]
+
 
 @cached
 def tanh_slope_at(y):

@@ -32,6 +32,12 @@ class Threshold(Neuron):
         """There is no gradient."""
         return False
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        above = export.node("Greater", source, export.number(param.threshold_param.threshold))
+        return [export.node("Cast", above, to=export.onnx.TensorProto.FLOAT)]
+
 
 @kernel("float*, float*, float, float, float, int")
 def threshold_cuda(x, y, threshold, one, zero, count):

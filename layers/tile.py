@@ -56,6 +56,13 @@ class Tile(Layer):
             self.card.run(tile_backward_cuda, bottom[0].count, dy, dx, self.param.tile_param.tiles,
                           self._sizes(bottom[0].shape)[1])
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        repeats = [1] * len(export.bottoms[0])
+        repeats[export.axis(param.tile_param.axis)] = param.tile_param.tiles
+        return [export.node("Tile", source, export.constant(repeats))]
+
 
 @kernel("float*, float*, int, int, int")
 def tile_cuda(x, y, tiles, inner, count):

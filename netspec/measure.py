@@ -22,7 +22,7 @@ from fractions import Fraction
 from netspec import caffe_pb2, geometry, graph, recipes, text
 from netspec.coord_map import PASS_THROUGH_LAYERS
 from netspec.errors import Error, UnknownName, nearest, run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, dropped_by, named_shapes, say_dropped
 
 CHANNELS = {"data": 3, "color": 3, "hha": 3, "depth": 1, "label": 1, "sem": 1, "geo": 1}  # of the FCN data layers' tops
 SIZE = (500, 500)  # an image of PASCAL VOC, unless --input says otherwise
@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   python -m netspec.measure models/fcn8s/deploy.prototxt --input data=1,3,375,500
   python -m netspec.measure models/fcn32s/train.prototxt --blob score_fr"""
 
-Row = collections.namedtuple("Row", "layer type tops shapes params learned macs bytes field stride offset")
+Row = collections.namedtuple("Row", "layer type tops shapes params learned macs bytes field stride offset rates")
 Row.__doc__ = """One layer.
 
 tops, shapes : names and shapes of its tops (lists)
@@ -40,6 +40,7 @@ params, learned : count of its own parameters (shared ones count where they are 
 macs : multiply-accumulates of one forward pass
 bytes : of the tops' data as float32; 0 for a layer in place
 field, stride, offset : of its tops, a tuple over the spatial axes, or None
+rates : the lr_mult of each of its parameters
 """
 
 
@@ -120,9 +121,10 @@ def measure(net, inputs=None, phase=caffe_pb2.TEST, level=0, stages=(), places=N
             reach = _reach(param, bottoms, [reaches[name] for name in param.bottom])
         else:
             reach = (Reach(),) * (len(tops[0]) - 2) if tops and len(tops[0]) > 2 else None
-        params = learned = 0
+        params, learned, rates = 0, 0, []
         for number, shape in enumerate(layer.param_shapes(bottoms) if layer else []):
             spec = param.param[number] if number < len(param.param) else caffe_pb2.ParamSpec()
+            rates.append(spec.lr_mult)
             if not spec.name or spec.name not in counted:
                 counted.add(spec.name)
                 params += math.prod(shape)
@@ -132,7 +134,7 @@ def measure(net, inputs=None, phase=caffe_pb2.TEST, level=0, stages=(), places=N
             param.name, param.type, list(param.top), tops[:len(param.top)], params, learned,
             layer.macs(bottoms, tops) if layer else 0, 4 * sum(math.prod(shape) for shape in new), *(
                 (None, None, None) if reach is None else
-                (tuple(r.field for r in reach), tuple(r.stride for r in reach), tuple(r.offset for r in reach)))))
+                (tuple(r.field for r in reach), tuple(r.stride for r in reach), tuple(r.offset for r in reach))), tuple(rates)))
         for name, shape in zip(param.top, tops):
             shapes[name], reaches[name] = tuple(shape), reach
     return rows
@@ -264,9 +266,13 @@ def main(argv=None):
                         help="shape of a data layer's top, such as data=1,3,500,500; may be repeated")
     parser.add_argument("--blob", metavar="NAME", help="only this blob")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], default="TEST", help="for include rules (default: TEST)")
+    add_allow_unknown(parser)
     options = parser.parse_args(argv)
     path = recipes.find_net(options.net, ("deploy", "val", "test", "train", "trainval"))
-    rows = measure(text.read_net(path), named_shapes(options.input), getattr(caffe_pb2, options.phase),
+    dropped = dropped_by(options)
+    net = text.read_net(path, dropped)
+    say_dropped(dropped)
+    rows = measure(net, named_shapes(options.input), getattr(caffe_pb2, options.phase),
                    places=text.layer_places(path))
     if options.blob is None:
         print("\n".join(table(rows)))

@@ -2,8 +2,27 @@
 
 import ast
 import math
+import sys
 
 from netspec.errors import UnknownName
+
+
+def add_allow_unknown(parser):
+    """Add --allow-unknown, for a command that reads nets."""
+    parser.add_argument("--allow-unknown", action="store_true",
+                        help="drop fields that neither Caffe nor a known fork of it has, and list them on stderr (never "
+                        "layers)")
+
+
+def dropped_by(options):
+    """Return what the `dropped` of `text.read_net` must be: a list with --allow-unknown, None without."""
+    return [] if options.allow_unknown else None
+
+
+def say_dropped(dropped):
+    """Print what `text.read_net` dropped to stderr."""
+    for sentence in dropped or ():
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def key_values(settings, option="--data", such="voc_dir=/data/VOC2011"):

@@ -32,10 +32,11 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte that was not UTF-8, see `decode`
-Token = collections.namedtuple("Token", "kind text line column")
+LAYER_FIELDS = {"type", "bottom", "top"}  # a message with one of them is a layer, however its own name is written
+Token = collections.namedtuple("Token", "kind text line column start", defaults=(0,))
 
 
-def parse(text, message, source="<string>"):
+def parse(text, message, source="<string>", dropped=None):
     """Fill `message` with what a prototxt says and return it.
 
     Parameters
@@ -48,6 +49,9 @@ def parse(text, message, source="<string>"):
         Is cleared first; stays as it was when the text is refused.
     source : str
         The file's name in errors.
+    dropped : list, optional
+        Unknown fields are dropped and not refused, and a sentence for each is appended here. What looks like a layer is refused
+        all the same, and so are wrong values of known fields.
 
     Raises
     ------
@@ -59,8 +63,10 @@ def parse(text, message, source="<string>"):
     result = type(message)()
     if LONE_SURROGATE.search(text):
         # protobuf answers them with a SystemError. Outside of comments the walk refuses them.
-        _Diagnosis(text, source).whole(result.DESCRIPTOR)
+        _Diagnosis(text, source, None if dropped is None else []).whole(result.DESCRIPTOR)
         text = LONE_SURROGATE.sub("?", text)
+    if dropped is not None:
+        text = _Diagnosis(text, source, dropped).without_unknown(result.DESCRIPTOR)
     refusal = None
     try:
         text_format.Parse(text, result)
@@ -74,26 +80,35 @@ def parse(text, message, source="<string>"):
     return message
 
 
-def read(path, message_class):
-    """Return the prototxt `path` as a `message_class`; an empty or binary file is an `Error` that says so."""
+def read(path, message_class, dropped=None):
+    """Return the prototxt `path` as a `message_class`; an empty or binary file is an `Error` that says so.
+
+    `dropped` is for unknown fields, see `parse`.
+    """
     path = os.fspath(path)
     text = decode(files.read_bytes(path), path)
     if next(_tokens(text), None) is None:
         raise Error(f"'{path}' is empty: it holds no field of {message_class.DESCRIPTOR.name}")
-    return parse(text, message_class(), path)
+    return parse(text, message_class(), path, dropped)
 
 
-def read_net(path):
-    """Return the net of the prototxt `path`, upgraded to today's fields (see `upgrade.upgrade_net`)."""
-    net = read(path, caffe_pb2.NetParameter)
+def read_net(path, dropped=None):
+    """Return the net of the prototxt `path`, upgraded to today's fields (see `upgrade.upgrade_net`).
+
+    `dropped` is for unknown fields, see `parse`.
+    """
+    net = read(path, caffe_pb2.NetParameter, dropped)
     if upgrade.needs_upgrade(net):
         upgrade.upgrade_net(net, source=os.fspath(path), lines=layer_lines(path))
     return net
 
 
-def read_solver(path):
-    """Return the solver of the prototxt `path`, upgraded to today's fields (see `upgrade.upgrade_solver`)."""
-    return upgrade.upgrade_solver(read(path, caffe_pb2.SolverParameter), os.fspath(path))
+def read_solver(path, dropped=None):
+    """Return the solver of the prototxt `path`, upgraded to today's fields (see `upgrade.upgrade_solver`).
+
+    `dropped` is for unknown fields, see `parse`.
+    """
+    return upgrade.upgrade_solver(read(path, caffe_pb2.SolverParameter, dropped), os.fspath(path))
 
 
 def dump(message):
@@ -188,7 +203,7 @@ def _tokens(text):
     for match in TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup != "space":
-            yield Token(match.lastgroup, token, line, match.start() - line_start + 1)
+            yield Token(match.lastgroup, token, line, match.start() - line_start + 1, match.start())
         elif "\n" in token:
             line += token.count("\n")
             line_start = match.start() + token.rindex("\n") + 1
@@ -254,8 +269,9 @@ class _Diagnosis:
 
     END = Token("end", "", 0, 0)
 
-    def __init__(self, text, source):
-        self.source = source
+    def __init__(self, text, source, dropped=None):
+        self.text, self.source, self.dropped = text, source, dropped
+        self.unknown = []  # (start, stop) of the unknown fields in the text, where they are dropped
         self.tokens = _tokens(text)
         self.line_count = text.count("\n") + 1
         self.now = next(self.tokens, self.END)
@@ -267,6 +283,15 @@ class _Diagnosis:
         while self.now.kind != "end":
             self.field(descriptor, seen)
         self.lacks(descriptor, seen, None)
+
+    def without_unknown(self, descriptor):
+        """Walk the whole text and return it with spaces in the place of unknown fields, so that all else keeps its place."""
+        self.whole(descriptor)
+        parts, at = [], 0
+        for start, stop in self.unknown:
+            parts += [self.text[at:start], re.sub(r"[^\n]", " ", self.text[start:stop])]
+            at = stop
+        return "".join([*parts, self.text[at:]])
 
     def fail(self, token, text):
         """Raise the error at the place of `token`."""
@@ -300,6 +325,9 @@ class _Diagnosis:
             self.not_a_name(descriptor)
         field = descriptor.fields_by_name.get(name.text)
         if field is None:
+            if self.dropped is not None:
+                self.drop(descriptor)
+                return
             self.fail(name, f"unknown field '{name.text}' in {descriptor.name}{self.hint(name.text, descriptor)}")
         self.step()
         if name.text in seen and not _is_repeated(field):
@@ -314,6 +342,44 @@ class _Diagnosis:
         else:
             self.value(field, name, descriptor)
         self.take(",", ";")
+
+    def drop(self, descriptor):
+        """Step over an unknown field and its value, and write down where it stood."""
+        name, inner = self.step(), set()
+        hint = self.hint(name.text, descriptor)
+        colon = self.take(":")
+        value = self.now
+        if value.kind == "symbol" and value.text in (*CLOSER, "["):
+            inner = self.over_brackets(name)
+        elif colon and value.kind in ("name", "number", "string"):
+            while self.step().kind == "string" and self.now.kind == "string":  # "one" "two" is one value
+                pass
+        else:
+            self.fail(value, f"expected a value of the unknown field '{name.text}', found {self.found()}")
+        if descriptor.name == "NetParameter" and inner & LAYER_FIELDS:
+            self.fail(name, f"unknown field '{name.text}' in {descriptor.name} looks like a layer, and layers are never dropped"
+                            f"{hint}")
+        self.take(",", ";")
+        self.unknown.append((name.start, len(self.text) if self.now.kind == "end" else self.now.start))
+        self.dropped.append(f"{self.source}:{name.line}:{name.column}: dropped unknown field '{name.text}' in {descriptor.name}"
+                            f"{hint}")
+
+    def over_brackets(self, name):
+        """Step over a message or a list; return the names of the fields that stand directly in it."""
+        open_ones, inner = [], set()
+        while True:
+            token = self.step()
+            if token.kind == "end":
+                self.fail(token, f"end of the file inside '{name.text}' opened on line {name.line}: a closing bracket is missing")
+            if token.kind == "symbol" and token.text in (*CLOSER, "["):
+                open_ones.append({**CLOSER, "[": "]"}[token.text])
+            elif token.kind == "symbol" and token.text in (*CLOSER.values(), "]"):
+                if token.text != open_ones.pop():
+                    self.fail(token, f"'{token.text}' does not close what is open in '{name.text}' of line {name.line}")
+                if not open_ones:
+                    return inner
+            elif token.kind == "name" and len(open_ones) == 1:
+                inner.add(token.text)
 
     def list_of(self, field, name, descriptor):
         """Walk ``value, value]``."""

@@ -13,7 +13,7 @@ import os
 
 import h5py
 
-from netspec import blobs, caffe_pb2, files, hdf5, wire
+from netspec import blobs, caffe_pb2, files, forks, hdf5, wire
 from netspec.binaryproto import read_mean, write_mean
 from netspec.blobs import ParamBlob, shapes_agree
 from netspec.errors import Error, nearest
@@ -38,13 +38,15 @@ class Weights:
     layers : dict
         Layer name -> list of `blobs.ParamBlob`, in the file's order; [] for layers without parameters. None stands
         in the list for a blob that HDF5 leaves out because the layer shares it with another one.
+    remarks : list of str
+        What was assumed of fields of Caffe's forks, or is not read (see `forks`).
 
     A name that occurs twice: the last one with blobs counts, since Caffe copies one after the other. A file with both
     V1 and today's layers: V1's win, and Caffe takes V1's only.
     """
 
-    def __init__(self, path, net, layers, file):
-        self.path, self.net, self.layers = path, net, layers
+    def __init__(self, path, net, layers, file, remarks=()):
+        self.path, self.net, self.layers, self.remarks = path, net, layers, list(remarks)
         self._file = file
 
     def __repr__(self):
@@ -92,6 +94,7 @@ def write_caffemodel(path, net, layers, diffs=None):
     for layer in net.layer:
         own = left.pop(layer.name, [])
         before, after = _around(layer, "blobs")
+        after = forks.theirs(after, layer.type)
         sizes = [blobs.proto_size(blob, diffs) for blob in own]
         length = len(before) + sum(len(wire.header(7, size)) + size for size in sizes) + len(after)
         parts.append((length, before, own, sizes, after))
@@ -149,13 +152,14 @@ def _read_caffemodel(path):
         net, found = wire.parse(source, caffe_pb2.NetParameter, _PLAN)
         if not net.layer and not net.layers:
             raise source.error(f"not {_WHAT}: it has no layers")
+        remarks = forks.mend(net)
         layers = {}
         for name, protos, floats in _entries(net, found):
             if protos or name not in layers:
                 layers[name] = [blobs.from_proto(proto, places, f"'{path}': layer '{name}', blob {index}")
                                 for index, (proto, places) in enumerate(zip(protos, floats))]
             del protos[:]
-        return Weights(path, net, layers, source)
+        return Weights(path, net, layers, source, remarks)
     except BaseException:
         source.close()
         raise

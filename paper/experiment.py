@@ -97,6 +97,8 @@ class Context:
         Of everything random.
     device :
         For `Net(device=...)`: None (the default), "cpu" or a card.
+    earlier : float
+        Seconds of work that was kept from before and that the result stands on; an experiment adds them.
     """
 
     def __init__(self, name, real=None, device=None, seed=SEED, say=None, progress=None, scratch=None):
@@ -104,6 +106,7 @@ class Context:
         self.folder = pathlib.Path(scratch or SCRATCH) / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.seed, self.device = seed, device
+        self.earlier = 0.0
         self._say, self._progress = say, progress
 
     def say(self, line):

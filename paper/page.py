@@ -9,9 +9,9 @@ import html
 import os
 import re
 
+from data.curves import COLOURS, drawing
 from netspec import files
 from paper import experiment
-from paper.drawing import COLOURS, drawing
 
 TITLE = "Fully Convolutional Networks for Semantic Segmentation: what the paper claims and what comes out here"
 INTRODUCTION = (

@@ -110,7 +110,7 @@ def _run_all(due, real, device):
             begun = time.perf_counter()
             try:
                 result, pictures = one.run(context)
-                _keep(one, result, pictures, context, time.perf_counter() - begun)
+                _keep(one, result, pictures, context, time.perf_counter() - begun + context.earlier)
             except (Error, MemoryError, OSError) as error:
                 failed.append((one.name, str(error)))
                 bar.say(f"failed: {one.name}: {error}")

@@ -22,6 +22,7 @@ import numpy as np
 
 from data import metrics
 from data.sample import draw
+from layers.core.cpu import parallel
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text
 from netspec.errors import Error
@@ -111,6 +112,8 @@ class Trained:
     @property
     def hist(self):
         """The confusion matrix at the end, (classes, classes) int."""
+        if self.diverged:
+            raise Error(f"run '{self.run.name}': {self.diverged}")
         return np.array(self.points[-1]["hist"])
 
     @property
@@ -128,7 +131,7 @@ class Trained:
         return [metrics.scores(np.array(point["hist"]), exclude)["mean_iu"] for point in self.points]
 
     def best(self):
-        """Return the scores of the point with the best mean IU; None when it diverged before the first."""
+        """Return the scores of the point with the best mean IU; None when it diverged before the first was taken."""
         return max((metrics.scores(np.array(point["hist"])) for point in self.points), key=lambda one: one["mean_iu"],
                    default=None)
 
@@ -147,7 +150,8 @@ def train(context, one, progress=None):
     train_net, val_net, param = one.messages()
     folder = shared(context) / f"{one.name}-{_digest(train_net, val_net, param, weights)}"
     done = folder / "done.json"
-    if not done.exists():
+    kept_before = done.exists()
+    if not kept_before:
         folder.mkdir(parents=True, exist_ok=True)
         context.say(f"training {one.name}: {one.images} images")
         with logged(folder / "train.log"):
@@ -160,9 +164,12 @@ def train(context, one, progress=None):
         losses, diverged = [tuple(pair) for pair in kept["losses"]], kept.get("diverged", "")
         if diverged and not one.may_diverge:
             raise Error(f"run '{one.name}': {diverged}")
-        return Trained(one, str(folder / kept["weights"]), kept["points"], losses, diverged)
+        found = Trained(one, str(folder / kept["weights"]), kept["points"], losses, diverged)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise Error(f"'{done}' is no record of a training run ({error}); remove its folder, and it is trained again") from None
+    if kept_before and found.points:
+        context.earlier += found.seconds / parallel.threads()
+    return found
 
 
 def train_all(context, runs, begin=0.0, end=1.0):

@@ -43,7 +43,7 @@ def main(argv=None):
     given, picture = reference, {}
     if _is_dump(options.input):
         given = Dump(files.find(options.input, what="input"))
-    message = _with_inputs(nets.read(path, phase), given, named_shapes(options.shape, "--shape"))
+    message = _with_inputs(nets.read(path, phase, options.allow_unknown), given, named_shapes(options.shape, "--shape"))
     if options.input and given is reference:
         message, picture = _picture(message, options, path)
     if options.against == "opencv":

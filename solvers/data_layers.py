@@ -134,7 +134,7 @@ def mean_beside(path):
     folder = os.path.dirname(os.path.abspath(path))
     for other in (path, *(os.path.join(folder, f"{split}.prototxt") for split in ("val", "test", "train", "trainval"))):
         try:
-            layers = find(text.read_net(other)) if os.path.isfile(other) else ()
+            layers = find(text.read_net(other, dropped=[])) if os.path.isfile(other) else ()
             for layer in layers:
                 mean = _python_mean(layer) if layer.type == "Python" else layer.transform_param.mean_value
                 if mean and len(mean) == 3:

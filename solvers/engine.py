@@ -9,11 +9,15 @@ from layers.core.cuda import card as cards
 from layers.core.net import MATH
 from netspec import caffe_pb2
 from netspec.errors import Error
+from netspec.options import add_allow_unknown
 from solvers import log
 
 
 def add_options(parser, low_memory=True):
-    """Add --gpu, --threads, --math, --plan, --no-border; and --low-memory unless the command reads blobs that others do not."""
+    """Add --gpu, --threads, --math, --plan, --no-border, --allow-unknown.
+
+    And --low-memory, unless the command reads blobs that others do not.
+    """
     parser.add_argument("--gpu", metavar="N",
                         help="compute on NVIDIA card N, counted from 0 as nvidia-smi -L does; 'none': the CPU, whatever a solver "
                         "file says (default: DEEPJET_DEVICE, such as 'gpu:0', or the CPU)")
@@ -26,6 +30,7 @@ def add_options(parser, low_memory=True):
                         help="print how the net will be run (steps, kernels and why, layouts, MACs, memory) to stderr")
     parser.add_argument("--no-border", action="store_true",
                         help="compute again for each image what padding alone makes, instead of keeping it (same bits)")
+    add_allow_unknown(parser)
     if low_memory:
         parser.add_argument("--low-memory", action="store_true",
                             help="keep no transformed weights (slower in TEST), in TEST no blob and in TRAIN no blob's gradient "

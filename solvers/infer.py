@@ -27,7 +27,8 @@ def main(argv=None):
     mean = _mean(options.mean, path)
     paths = pictures.find_all(options.images)
     targets = _targets(paths, options.out)
-    message = stand_ins.without_judges(stand_ins.without_data(nets.read(path)))
+    message = nets.read(path, allow_unknown=options.allow_unknown)
+    message = stand_ins.without_judges(stand_ins.without_data(message))
     net = nets.open_net(message, path, caffe_pb2.TEST, files.find(options.weights, what="weights"),
                         keep=[options.score] if options.score else [], **engine.use(options))
     segment = Segmenter(net, mean, options.score)

@@ -9,13 +9,19 @@ from data import voc
 from layers.core.net import Net
 from netspec import caffe_pb2, graph, hdf5, recipes, text, weights
 from netspec.errors import Error
+from netspec.options import say_dropped
 
 find = recipes.find_net
 
 
-def read(path, phase=caffe_pb2.TEST):
-    """Return the NetParameter of a prototxt as the phase leaves it: upgraded, include and exclude rules applied."""
-    net = text.read_net(path)
+def read(path, phase=caffe_pb2.TEST, allow_unknown=False):
+    """Return the NetParameter of a prototxt as the phase leaves it: upgraded, include and exclude rules applied.
+
+    With `allow_unknown` unknown fields are dropped and listed on stderr.
+    """
+    dropped = [] if allow_unknown else None
+    net = text.read_net(path, dropped)
+    say_dropped(dropped)
     net.state.phase = phase
     net = graph.filter_net(net, net.state)
     if not net.layer:

@@ -29,10 +29,16 @@ class PixelLoss:
         for seen in self.seen.values():
             seen.clear()
 
-    def add(self):
-        """Take the loss and the labels of the forward pass that has just been."""
-        for number in self.heads:
-            self.seen[number].append(_sums(self.net, number))
+    def add(self, look=None, losses=None):
+        """Take the labels of the forward pass that has just been, and its loss; or what was seen of another (see `look`)."""
+        if losses is None:
+            look, losses = self.look(), [float(self.net.top_vecs[number][0].peek().reshape(-1)[0]) for number in self.heads]
+        for number, (divisor, valid, total), loss in zip(self.heads, look, losses):
+            self.seen[number].append((loss * divisor, valid, total))
+
+    def look(self):
+        """Return, for each loss, (what it was divided by, pixels with a label that counts, pixels): the labels will be others."""
+        return [_look(self.net, number) for number in self.heads]
 
     def rows(self):
         """Return (layer name, loss per valid pixel, valid pixels, pixels) of each loss with a valid pixel."""
@@ -64,10 +70,9 @@ class PixelLoss:
             self.seen[number].extend(tuple(sums) for sums in seen)
 
 
-def _sums(net, number):
-    """Return (loss summed over the pixels, pixels with a label that counts, pixels)."""
-    layer, (scores, label), top = net.layers[number], net.bottom_vecs[number][:2], net.top_vecs[number]
+def _look(net, number):
+    layer, (scores, label) = net.layers[number], net.bottom_vecs[number][:2]
     total = label.count
     valid = total if layer.ignore_label is None else int((label.peek() != layer.ignore_label).sum())
     outer, _, inner = split_axes(scores.shape, layer.axis(scores.num_axes))
-    return float(top[0].peek().reshape(-1)[0]) * normalizer(layer.mode, outer, inner, valid), valid, total
+    return normalizer(layer.mode, outer, inner, valid), valid, total

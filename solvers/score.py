@@ -33,7 +33,7 @@ def main(argv=None):
     if options.iterations is not None and options.iterations < 1:
         raise UnknownName(f"--iterations must be 1 or more, got {options.iterations}")
     path = nets.find(options.net, ("val", "test"))
-    message = nets.read(path)
+    message = nets.read(path, allow_unknown=options.allow_unknown)
     if options.sample:
         data_layers.use_sample(message)
     losses = score_report.read_losses(files.find(options.log, what="log")) if options.log else []

@@ -1,9 +1,7 @@
 """The report of a score: as text, as JSON and as a page with pictures and the loss curve."""
 
-import contextlib
 import math
 import os
-import re
 import sys
 
 import numpy as np
@@ -11,8 +9,8 @@ from PIL import Image
 
 from data import metrics
 from data.report import write_report
-from netspec import files
-from solvers import nets, predictions
+from netspec.errors import Error
+from solvers import nets, predictions, train_log
 
 SCORES = (("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy"), ("mean IU", "mean_iu"),
           ("frequency weighted IU", "frequency_weighted_iu"))
@@ -91,14 +89,12 @@ def write_page(folder, report, dataset, losses=(), shown=12):
 
 def read_losses(path):
     """Return the (iteration, loss) pairs of a training log in Caffe's form."""
-    pairs = re.findall(r"Iteration (\d+)(?: \([^)]*\))?, loss = (\S+)", files.read_text(path))
-    found = []
-    for iteration, loss in pairs:
-        with contextlib.suppress(ValueError):
-            found.append((int(iteration), float(loss)))
-    if not found:
-        print(f"warning: '{path}' has no lines 'Iteration N, loss = ...'", file=sys.stderr)
-    return found
+    try:
+        found = train_log.read_log(path).get("loss")
+    except Error as error:
+        print(f"warning: {error}", file=sys.stderr)
+        found = None
+    return [(x, y) for x, y in zip(found.x, found.y) if y is not None] if found else []
 
 
 def _number(value):

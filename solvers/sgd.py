@@ -10,9 +10,9 @@ order (see `Solver.apply_update`). float32, each operation rounded once, in the 
 import numba
 import numpy as np
 
-from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
+from solvers.on_card import CLIP, HALTED
 from solvers.solver import Solver
 
 
@@ -21,32 +21,34 @@ class SGDSolver(Solver):
 
     histories = 1
 
-    def update(self, number, blob, gradient, rate):
-        """Change one parameter and its history; afterwards `blob.diff` is what was subtracted, as in Caffe."""
-        if rate == 0 and not self.has_history(number):
-            # Nothing to add to a history that is zero: the weights stay, and no memory is taken.
-            blob.clear_diff()
-            return
-        history, kind = self.history_of(number), blob.dtype.type
-        numbers = [kind(one) for one in (self.param.momentum, rate, gradient.clip, gradient.scale, gradient.l2, gradient.l1)]
-        card = self.update_on(blob)
-        if card is None:
-            parallel.run(sgd_cpu, blob.count, blob.data.reshape(-1), blob.diff.reshape(-1), history.data.reshape(-1), *numbers)
-        else:
-            spans = blob.change_on(card), blob.change_on(card, diff=True), history.change_on(card)
-            card.run(sgd_cuda, blob.count, *spans, *numbers)
+    def rule(self):
+        """Return the kernels."""
+        return sgd_cpu, sgd_cuda
+
+    def numbers(self, rate):
+        """Return momentum and rate."""
+        return self.param.momentum, rate
+
+    def rests(self, number, rate):
+        """Whether there is nothing to add to a history that is zero: the weights stay, and no memory is taken."""
+        return rate == 0 and not self.has_history(number)
 
 
 def sgd_plain(data, diff, history, momentum, rate, clip, scale, l2, l1):
     """The same in NumPy, which `sgd_cpu` must equal bit for bit."""
+    history[...] = momentum * history + rate * gradient_plain(data, diff, clip, scale, l2, l1)
+    diff[...] = history
+    data -= history
+
+
+def gradient_plain(data, diff, clip, scale, l2, l1):
+    """Return the gradients in NumPy, which `gradient_at` must equal bit for bit."""
     gradient = diff * clip * scale
     if l2:
         gradient = gradient + l2 * data
     if l1:
         gradient = gradient + l1 * np.sign(data)
-    history[...] = momentum * history + rate * gradient
-    diff[...] = history
-    data -= history
+    return gradient
 
 
 @numba.njit(inline="always")
@@ -75,11 +77,13 @@ def sgd_cpu(first, last, data, diff, history, momentum, rate, clip, scale, l2, l
         data[i] -= step
 
 
-@kernel("float*, float*, float*, float, float, float, float, float, float, int")
-def sgd_cuda(data, diff, history, momentum, rate, clip, scale, l2, l1, count):
+@kernel("float*, float*, float*, float*, float*, int")
+def sgd_cuda(data, diff, history, step, numbers, count):
     """As `sgd_cpu`, all elements; products and the sums that they go into are rounded once together."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        step = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
-        history[i] = step
-        diff[i] = step
-        data[i] -= step
+    if step[HALTED] == 0:
+        momentum, rate, clip, scale, l2, l1 = numbers[0], numbers[1], step[CLIP], numbers[2], numbers[3], numbers[4]
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            change = momentum * history[i] + rate * gradient_at(data[i], diff[i], clip, scale, l2, l1)
+            history[i] = change
+            diff[i] = change
+            data[i] -= change

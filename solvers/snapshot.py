@@ -115,11 +115,14 @@ def record(solver):
         "test_nets": [net.state() for net in solver.test_nets],
         "random": [version, list(internal), next_gauss],
         "numpy": [kind, keys.tolist(), int(position), int(has_gauss), float(gauss)],
-        "losses": list(solver.losses),
-        "smoothed_loss": solver.smoothed_loss,
-        "first": solver.first,
-        "pixel_loss": solver.pixel_loss.state(),
+        **losses(solver),
     }
+
+
+def losses(solver):
+    """Return the part of a `record` that tells of losses."""
+    return {"losses": list(solver.losses), "smoothed_loss": solver.smoothed_loss, "first": solver.first,
+            "pixel_loss": solver.pixel_loss.state()}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -183,16 +186,21 @@ def _learned_net(name, state_path):
     raise Error(f"'{state_path}' belongs to the weights '{name}', which are not there; tried: {', '.join(tried)}")
 
 
+def go_back(solver, found):
+    """Set random states and data order to what they were at a `record`."""
+    version, internal, next_gauss = found["random"]
+    kind, keys, position, has_gauss, gauss = found["numpy"]
+    random.setstate((version, tuple(internal), next_gauss))
+    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
+    solver.net.set_state(found["net"])
+    for net, state in zip(solver.test_nets, found["test_nets"]):
+        net.set_state(state)
+
+
 def _set_record(solver, extra, path):
     try:
         found = json.loads(extra)
-        version, internal, next_gauss = found["random"]
-        kind, keys, position, has_gauss, gauss = found["numpy"]
-        random.setstate((version, tuple(internal), next_gauss))
-        np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
-        solver.net.set_state(found["net"])
-        for net, state in zip(solver.test_nets, found["test_nets"]):
-            net.set_state(state)
+        go_back(solver, found)
         solver.losses, solver.smoothed_loss = list(found["losses"]), found["smoothed_loss"]
         solver.first = found["first"]
         solver.pixel_loss.set_state(found["pixel_loss"])

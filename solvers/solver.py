@@ -1,7 +1,12 @@
 """Solver: Caffe's training loop, and how a solver type is found by its name.
 
-A solver type is one file, `solvers/<type in lower case>.py`, with a class `<Type>Solver` that has an update rule
-(`update`, and `histories` if it keeps more than one array a parameter). See sgd.py.
+A solver type is one file, `solvers/<type in lower case>.py`, with a class `<Type>Solver` and its update rule: `rule`, two
+kernels, `numbers`, what they take beside arrays, `histories`, how many arrays a parameter they keep. See sgd.py.
+
+The kernel of the CPU takes them as arguments: ``foo_cpu(first, last, data, diff, *histories, *numbers, clip, scale, l2, l1)``.
+That of a card reads them in the card's memory, so that an iteration can be recorded once and replayed with other numbers:
+``foo_cuda(data, diff, *histories, step, numbers, count)``, where the float32 `numbers` are ``*numbers, scale, l2, l1``, and
+``step[CLIP]`` is clip. It does nothing where ``step[HALTED]`` is not 0: then an earlier pass was bad, which nobody has seen yet.
 """
 
 import ast
@@ -18,11 +23,13 @@ from google.protobuf import message as protobuf_message
 
 from layers.core import rng
 from layers.core.blob import Blob
+from layers.core.cpu import parallel
 from layers.core.cuda.driver import CardError
 from layers.core.net import Net
 from netspec import caffe_pb2, files, text, upgrade
 from netspec.errors import Error, UnknownName, nearest
 from solvers import health, log, policy, snapshot
+from solvers.on_card import OnCard
 from solvers.pixel_loss import PixelLoss
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -94,6 +101,8 @@ class Solver:
         Where `param` comes from when it is a message.
     edit : callable, optional
         ``edit(net_message)`` may change each net (in place) before it is made.
+    allow_unknown : bool, optional
+        Drop unknown fields of the nets' files, with a warning for each.
 
     Attributes
     ----------
@@ -112,10 +121,10 @@ class Solver:
 
     histories = 1
 
-    def __init__(self, param, net_class=Net, path="", edit=None):
+    def __init__(self, param, net_class=Net, path="", edit=None, allow_unknown=False):
         self.param, found = _read(param)
         self.path = os.fspath(path or found)
-        self.net_class, self.edit = net_class, edit
+        self.net_class, self.edit, self.allow_unknown = net_class, edit, allow_unknown
         log.start()
         self._check()
         if self.param.random_seed >= 0:
@@ -133,6 +142,7 @@ class Solver:
         self.net.beside = [blob for number, blob in enumerate(self.history.blobs)
                            if self.net.params_lr[number % len(self.net.params_lr)]]
         self.pixel_loss = PixelLoss(self.net, self.param.average_loss * self.param.iter_size)
+        self.on_card = None if self.net.card is None else OnCard(self)
         log.info("solver.cpp:57", "Solver scaffolding done.")
 
     def _check(self):
@@ -190,9 +200,14 @@ class Solver:
             path = files.find(net, beside=self.path or None, what=what)
             log.info(place, f"Creating {what} from file: {path}")
             if self.edit is None:
+                if self.allow_unknown:
+                    options["allow_unknown"] = True
                 made = self.net_class(path, **options)
             else:
-                message = text.read_net(path)
+                dropped = [] if self.allow_unknown else None
+                message = text.read_net(path, dropped)
+                for sentence in dropped or ():
+                    log.warning(place, sentence)
                 self.edit(message)
                 made = self.net_class(message, source=path, **options)
         else:
@@ -212,10 +227,10 @@ class Solver:
                 log.info("solver.cpp:40", f"Finetuning from {path}")
                 net.copy_from(path)
 
-    def _say_outputs(self, what, place, outputs, weights):
-        # `outputs`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
+    def _say_outputs(self, what, place, found, weights):
+        # `found`: list of (blob name, flat values); every value has a line and a number, as in Caffe.
         number = 0
-        for name, values in outputs:
+        for name, values in found:
             weight = weights.get(name, 0)
             for value in values[:MOST_LINES]:
                 loss = f" (* {log.number(weight)} = {log.number(weight * value)} loss)" if weight else ""
@@ -238,6 +253,7 @@ class Solver:
     def step(self, count):
         """Train `count` iterations; test, log and take snapshots when they are due."""
         param = self.param
+        self.settle()
         if not self.resumed:
             self.losses, self.smoothed_loss, self.first = [], 0.0, self.iter
             self.pixel_loss.clear()
@@ -253,26 +269,33 @@ class Solver:
             self._call(0)
             display = self._is_due(param.display)
             self.net.param.debug_info = bool(display and param.debug_info)
+            queued = self.on_card is not None and self.on_card.can()  # passes and update: nobody waits for them
+            if not queued:
+                self.settle()
             before = snapshot.record(self)
             try:
-                loss = sum(self._pass(before) for _ in range(param.iter_size))
+                (self.on_card.queue if queued else self.run_passes)(before)
             except CardError as error:
                 raise type(error)(f"{error}; iteration {self.iter} is not done; {self._keep(before)}") from error
-            self._smooth(loss / param.iter_size)
             if display:
+                self.settle()
                 lapse = time.perf_counter() - timer
                 pace = (self.iter - since) / (lapse or 1)
                 log.info("solver.cpp:218", f"Iteration {self.iter} ({log.number(pace)} iter/s, {log.number(lapse)}s/"
                                            f"{param.display} iters), loss = {log.number(self.smoothed_loss)}")
                 since, timer = self.iter, time.perf_counter()
-                self._say_outputs("Train", "solver.cpp:237", _outputs(self.net), _loss_weights(self.net))
+                self._say_outputs("Train", "solver.cpp:237", outputs(self.net), loss_weights(self.net))
                 self.pixel_loss.say("solver.cpp:237")
                 self._check_parameters()
-            self._call(1)
-            try:
-                self.apply_update()
-            except CardError as error:
-                raise type(error)(f"{error}; the update of iteration {self.iter} is half done; {snapshot.last(self)}") from error
+            if queued:
+                self._new_rate()
+            else:
+                self._call(1)
+                try:
+                    self.apply_update()
+                except CardError as error:
+                    raise type(error)(f"{error}; the update of iteration {self.iter} is half done; "
+                                      f"{snapshot.last(self)}") from error
             self.iter += 1
             self._call(2)
             action = self.requested_action()
@@ -281,6 +304,23 @@ class Solver:
             if action == "stop":
                 self.stopped = True
                 break
+        self.settle()
+
+    def settle(self):
+        """Wait for the iterations that a card was told, so that losses are up to date; return whether there were any."""
+        return self.on_card is not None and self.on_card.settle()
+
+    def is_watched(self):
+        """Whether somebody wants to be called between passes and update."""
+        return bool(self._callbacks)
+
+    def run_passes(self, before):
+        """Run an iteration's passes; `before`: what `snapshot.record` said before them."""
+        self.take_losses([self._pass(before) for _ in range(self.param.iter_size)])
+
+    def take_losses(self, losses):
+        """Take the loss of each pass of an iteration."""
+        self._smooth(sum(losses) / self.param.iter_size)
 
     def _pass(self, before):
         """Run forward and backward; return the loss, which must be finite. `before`: what `snapshot.record` said before."""
@@ -342,6 +382,8 @@ class Solver:
         """Write a snapshot of the state before this iteration, if there is none and it is good; return where it is, in words."""
         is_kept = self.last_snapshot is not None and self.last_snapshot[0] == self.iter
         try:
+            if self.settle():
+                before = {**before, **snapshot.losses(self)}  # which were not known then
             if is_kept or health.bad_parameter(self.net):
                 return snapshot.last(self)
             return f"the state before this iteration is kept in {snapshot.write(self, before)[1]}"
@@ -358,6 +400,16 @@ class Solver:
 
     def apply_update(self):
         """Turn the accumulated diffs into an update of the weights: Caffe's order clip, normalise, regularise, rule."""
+        rate = self._new_rate()
+        clip = self._clip()
+        steps = self.steps(rate, clip)
+        if self.on_card is not None:
+            self.on_card.send(steps, clip)
+        for step in steps:
+            self.update(*step)
+
+    def _new_rate(self):
+        """Return the iteration's rate, and say so where it is displayed."""
         param = self.param
         rate, current_step = policy.learning_rate(param, self.iter, self.current_step)
         if param.lr_policy == "multistep" and current_step != self.current_step:
@@ -365,15 +417,20 @@ class Solver:
         self.current_step = current_step
         if self._is_due(param.display):
             log.info("sgd_solver.cpp:105", f"Iteration {self.iter}, lr = {log.number(rate)}")
-        clip = self._clip()
+        return rate
+
+    def steps(self, rate, clip):
+        """Return what `update` takes, for each parameter."""
+        param, steps = self.param, []
         scale = np.float32(1) / np.float32(param.iter_size)
         for number, blob in enumerate(self.net.learnable_params):
             decay = np.float32(param.weight_decay) * np.float32(self.net.params_weight_decay[number])
             l1, l2 = (decay, np.float32(0)) if param.regularization_type == "L1" else (np.float32(0), decay)
-            self.update(number, blob, Gradient(clip, scale, l2, l1), rate * np.float32(self.net.params_lr[number]))
+            steps.append((number, blob, Gradient(clip, scale, l2, l1), rate * np.float32(self.net.params_lr[number])))
+        return steps
 
     def update(self, number, blob, gradient, rate):
-        """Change parameter `number`; what a solver type is made of.
+        """Change parameter `number` by the rule of the solver's type.
 
         Parameters
         ----------
@@ -384,7 +441,29 @@ class Solver:
         rate : numpy.float32
             The iteration's rate times the parameter's lr_mult.
         """
-        raise NotImplementedError(f"{type(self).__name__}.update")
+        if self.rests(number, rate):
+            blob.clear_diff()
+            return
+        histories = [self.history_of(number, which) for which in range(self.histories)]
+        card, (cpu, cuda) = self.update_on(blob), self.rule()
+        if card is None:
+            arrays = [array.reshape(-1) for array in (blob.data, blob.diff, *(one.data for one in histories))]
+            parallel.run(cpu, blob.count, *arrays, *map(blob.dtype.type, (*self.numbers(rate), *gradient)))
+        else:
+            spans = blob.change_on(card), blob.change_on(card, diff=True), *(one.change_on(card) for one in histories)
+            card.run(cuda, blob.count, *spans, *self.on_card.numbers_of(number))
+
+    def rule(self):
+        """Return the kernels of an update, for the CPU and for a card: see the head of this file."""
+        raise NotImplementedError(f"{type(self).__name__}.rule")
+
+    def numbers(self, rate):
+        """Return the numbers that the kernels take, for a parameter with this rate."""
+        raise NotImplementedError(f"{type(self).__name__}.numbers")
+
+    def rests(self, number, rate):
+        """Whether a parameter and its history stay as they are, and take no memory: by default, if its lr_mult is 0."""
+        return not self.net.params_lr[number]
 
     def history_of(self, number, which=0):
         """Return the history of a parameter (number `which` of it), a Blob; zeros when it is asked for first."""
@@ -405,9 +484,15 @@ class Solver:
         if limit < 0:
             return np.float32(1)
         touched = [blob for blob in self.net.learnable_params if blob.has_diff]
-        norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
-        if not norm > limit:
-            return np.float32(1)
+        if self.on_card is not None and all(blob.is_on(self.net.card, diff=True) for blob in touched):
+            norm = self.on_card.norm(touched)
+        else:
+            norm = math.sqrt(sum(health.sums_of_squares(self.net, touched, diff=True)))
+        return self.say_clip(norm, limit) if norm > limit else np.float32(1)
+
+    @staticmethod
+    def say_clip(norm, limit):
+        """Log that gradients are scaled down; return the factor."""
         factor = np.float32(limit / norm)
         log.info("sgd_solver.cpp:92", f"Gradient clipping: scaling down gradients (L2 norm {log.number(norm)} > "
                                       f"{log.number(limit)}) by scale factor {log.number(factor)}")
@@ -424,6 +509,7 @@ class Solver:
 
     def test(self, number=0):
         """Run one test net, with the training net's weights; return [(output name, averages)], None if stopped."""
+        self.settle()
         log.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{number})")
         net, passes = self.test_nets[number], self.param.test_iter[number]
         net.share_with(self.net)
@@ -442,7 +528,7 @@ class Solver:
                 return None
             loss += net.forward_from_to(0, len(net.layers) - 1)
             pixel_loss.add()
-            for name, values in _outputs(net):
+            for name, values in outputs(net):
                 if not index:
                     sums[name] = values.copy()
                 elif name in sums and len(sums[name]) == len(values):
@@ -453,7 +539,7 @@ class Solver:
         if self.param.test_compute_loss:
             log.info("solver.cpp:394", f"Test loss: {log.number(loss / passes)}")
         averages = [(name, values / passes) for name, values in sums.items()]
-        self._say_outputs("Test", "solver.cpp:414", averages, _loss_weights(net))
+        self._say_outputs("Test", "solver.cpp:414", averages, loss_weights(net))
         pixel_loss.say("solver.cpp:414")
         return averages
 
@@ -461,6 +547,7 @@ class Solver:
 
     def snapshot(self):
         """Write weights and state, `PREFIX_iter_N.caffemodel` and `.solverstate`; return the two paths."""
+        self.settle()
         return snapshot.write(self)
 
     def restore(self, path):
@@ -502,12 +589,12 @@ class History:
             self.blobs[number].data[...] = values
 
 
-def _outputs(net):
-    # [(blob name, its values, flat, float64)] of what no layer reads.
+def outputs(net):
+    """Return [(blob name, its values, flat, float64)] of what no layer reads."""
     return [(name, net.blobs[name].data.reshape(-1).astype(np.float64)) for name in net.outputs]
 
 
-def _loss_weights(net):
-    # {blob name: loss weight} of the blobs that are part of the loss.
+def loss_weights(net):
+    """Return {blob name: loss weight} of the blobs that are part of the loss."""
     return {name: weight for layer, param in zip(net.layers, net.param.layer)
             for name, weight in zip(param.top, layer.loss_weights) if weight}

@@ -19,7 +19,7 @@ import numpy as np
 from netspec import caffe_pb2, files
 from netspec.bilinear import bilinear_kernel, fill_upsampling, why_no_upsampling
 from netspec.errors import Error, UnknownName, nearest, run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, named_shapes
 from netspec.weights import read_weights
 from solvers import nets, stand_ins
 
@@ -204,11 +204,12 @@ def _add_output(parser):
     parser.add_argument("--dry-run", action="store_true", help="only print the table")
     parser.add_argument("--input", metavar="NAME=SHAPE", action="append",
                         help="shape of an input where layers need it, such as data=1,3,227,227; may be repeated")
+    add_allow_unknown(parser)
 
 
 def _transplant(options):
     message, net = _new_net(options.to_net, options, options.onto)
-    source = _Source(options.from_net, options.from_weights)
+    source = _Source(options.from_net, options.from_weights, options.allow_unknown)
     rows = source.dropped + transplant(net, source, options.suffix)
     if not any(row.action in ("copied", "coerced") for row in rows):
         print_rows(rows)
@@ -241,7 +242,7 @@ def _expand_score(options):
     if not 0 <= options.std < math.inf:
         raise UnknownName(f"--std must be 0 or more, got {options.std}")
     message, net = _new_net(options.to_net, options, None)
-    source = _Source(options.from_net, options.from_weights)
+    source = _Source(options.from_net, options.from_weights, options.allow_unknown)
     for name in layers:
         _params(source, name), _params(net, name)
     rows = source.dropped + transplant(net, source)
@@ -261,8 +262,8 @@ def _expand_score(options):
 
 class _Source:
     # The parameters in a weights file that FROM_NET has; no Net is made, so neither data nor known types are needed.
-    def __init__(self, name, path):
-        message = nets.read(nets.find(name, ("deploy", "val", "test", "train")))
+    def __init__(self, name, path, allow_unknown):
+        message = nets.read(nets.find(name, ("deploy", "val", "test", "train")), allow_unknown=allow_unknown)
         layers = read_weights(files.find(path, what="weights")).layers
         known = {layer.name for layer in message.layer}
         self.params = {layer: blobs for layer, blobs in layers.items() if blobs and layer in known}
@@ -277,7 +278,7 @@ class _Source:
 def _new_net(name, options, weights):
     # (message, Net) of TO_NET; Input layers stand for its data layers.
     path = nets.find(name, ("train", "trainval", "val", "test", "deploy"))
-    message = nets.read(path)
+    message = nets.read(path, allow_unknown=options.allow_unknown)
     shapes = named_shapes(options.input)
     weights = files.find(weights, what="weights") if weights else None
     if not options.dry_run and not options.out:

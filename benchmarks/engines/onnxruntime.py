@@ -1,11 +1,11 @@
-"""onnxruntime on the net that `netspec.export_onnx` writes."""
+"""onnxruntime on the net that `netspec.onnx_graph` makes."""
 
 import onnxruntime
 
 from benchmarks import machine
 from benchmarks.engines import arrays_of, inputs_of
 from netspec import text
-from netspec.export_onnx import to_onnx
+from netspec.onnx_graph import to_onnx
 
 NEEDS = "pip install onnxruntime onnx"
 

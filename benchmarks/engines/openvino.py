@@ -1,11 +1,11 @@
-"""OpenVINO on the net that `netspec.export_onnx` writes: float32 asked for, or the precision it chooses itself."""
+"""OpenVINO on the net that `netspec.onnx_graph` makes: float32 asked for, or the precision it chooses itself."""
 
 import openvino
 
 from benchmarks import machine
 from benchmarks.engines import arrays_of, inputs_of
 from netspec import text
-from netspec.export_onnx import to_onnx
+from netspec.onnx_graph import to_onnx
 
 NEEDS = "pip install openvino onnx"
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layers.core.cpu.blocked import Place, fitting
+from layers.core.cpu.blocked import fitting
 from layers.core.cpu.gather import gather_around
 
 PAYS = 0.95  # of a blob's pixels: with more than these depending on the image there is too little to win
@@ -209,6 +209,6 @@ class Borders:
                 values.array[...] = 0
             else:
                 source = self._compute(small.below)
-                small.step.compute(Place(source.address, source.picture), Place(values.address, values.picture))
+                small.step.compute(source.place, values.place)
             self._whole[small.key] = values
         return self._whole[small.key]

@@ -103,9 +103,10 @@ class ConvolutionalLayer(Layer):
         self._pictures = len(shapes[0]) == 4 and axis == 1 and self.dtype == np.float32
         self._blocks = blocks
         self.window = self.make_window(shapes[0][axis:], self._top_shape[axis:], *each)
+        if self.card is not None and not CardWindow.fits(self.window):
+            self.card = None
         if self.card is not None:
-            fits = CardWindow.fits(self.window)
-            self.on_card = CardWindow(self.card, self.window, self.math, self.on_card) if fits else None
+            self.on_card = CardWindow(self.card, self.window, self.math, self.on_card)
         batch = math.prod(shapes[0][:axis])
         self._flat_shapes = (batch, *shapes[0][axis:]), (batch, *self._top_shape[axis:])
 
@@ -138,7 +139,7 @@ class ConvolutionalLayer(Layer):
         return self.blobs[0].peek(), self.blobs[1].peek() if len(self.blobs) > 1 else None
 
     def has_cuda(self):
-        """Always, unless sums shall be those of Caffe's BLAS; kernels of three axes and more run on the CPU all the same."""
+        """Always, unless sums shall be those of Caffe's BLAS; whoever has three axes or more leaves the card in `reshape`."""
         return self.math != "caffe"
 
     def kernel_on_card(self, phase):

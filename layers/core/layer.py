@@ -31,7 +31,7 @@ class Layer:
     exact_bottoms = min_bottoms = max_bottoms = None
     exact_tops = min_tops = max_tops = None
     equal_bottom_top = False
-    foreign = False  # somebody else's code: it is called as often as Caffe would
+    foreign = False  # somebody else's code, or shapes that depend on values: called as often as Caffe would
     is_loss = False  # top 0 is a loss with weight 1 unless the prototxt says otherwise
     auto_top_blobs = False  # tops that the prototxt leaves out are made
     low_memory = False  # whether to keep nothing between calls that can be made again; set by the net
@@ -42,7 +42,7 @@ class Layer:
     changes = True  # the values, where it works in place
     keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
     card = None  # `layers.core.cuda.card.Card` where the layer computes; None is the CPU. Set by the net
-    repeats = True  # in TEST forward_cuda queues the same work for the same shapes, whatever the values and however often
+    repeats = True  # on a card both passes queue the same work for the same shapes, whatever the values and however often
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -132,6 +132,16 @@ class Layer:
     def forward_cuda(self, bottom, top):
         """Compute the tops' data on `self.card`."""
         raise NotImplementedError(f"{type(self).__name__}.forward_cuda")
+
+    def prepare_cuda(self, bottom, top):
+        """Before each forward on `self.card`: bring there the numbers that its kernels read and that change from call to call.
+
+        What forward and backward queue may have been recorded and be done again; this is called each time.
+        """
+
+    def flag_cuda(self):
+        """Return the span of the int32 that forward's kernels raise when they find something wrong, or None: see `check_cuda`."""
+        return
 
     def check_cuda(self, bottom, top):
         """Fail if the kernels of forward found something wrong, such as a bad label; called when all layers were queued.

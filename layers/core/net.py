@@ -13,7 +13,7 @@ from layers.core import catalogue, rng
 from layers.core.blob import Blob
 from layers.core.border import Border, Borders
 from layers.core.cuda import card as cards
-from layers.core.cuda.recording import Repeated
+from layers.core.cuda.recording import NotRecorded, Repeated
 from layers.core.cuda.tiles import TENSOR
 from layers.core.free_memory import free_memory
 from layers.core.plan import Plan
@@ -60,6 +60,8 @@ class Net:
     device : str or int, optional
         Where the net computes: "cpu", or an NVIDIA card, "gpu:0" or its number; the environment's DEEPJET_DEVICE, or "cpu", when
         not given. Layers that have no kernels for cards compute on the CPU between the others.
+    allow_unknown : bool, optional
+        Drop fields of the prototxt that neither Caffe nor a known fork has, with a warning for each; layers are never dropped.
 
     Attributes
     ----------
@@ -73,23 +75,29 @@ class Net:
         Tops of Input layers; blobs that no layer reads (sorted by name, as in Caffe).
     learnable_params : list of Blob
         Each shared parameter once; `params_lr` and `params_weight_decay` are their multipliers.
+    dropped : list of str
+        What `allow_unknown` dropped, a sentence for each field.
     """
 
     def __init__(self, net, phase=caffe_pb2.TEST, level=0, stages=(), weights=None, seed=None, dtype=np.float32,
-                 source="", math=None, border=True, low_memory=False, keep=(), device=None):
+                 source="", math=None, border=True, low_memory=False, keep=(), device=None, allow_unknown=False):
         math = math or os.environ.get("DEEPJET_MATH", "fast")
         if math not in MATH:
             raise Error(f"math is '{math}'; it must be one of {', '.join(MATH)}")
         if phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
             raise Error(f"the phase is {phase!r}; it must be TRAIN ({caffe_pb2.TRAIN}) or TEST ({caffe_pb2.TEST})")
         if isinstance(net, protobuf_message.Message):
-            self.source = os.fspath(source)
+            self.source, self.dropped = os.fspath(source), []
             param = caffe_pb2.NetParameter()
             param.CopyFrom(net)
             param = upgrade.upgrade_net(param)
         else:
             self.source = os.fspath(net)
-            param = text.read_net(self.source)
+            dropped = [] if allow_unknown else None
+            param = text.read_net(self.source, dropped)
+            self.dropped = dropped or []
+            for sentence in self.dropped:
+                log.warning("%s", sentence)
         param.state.phase = phase
         if level:
             param.state.level = level
@@ -123,6 +131,9 @@ class Net:
         self._diffs_given_up = self.plan.last_readers_of_diffs() if low_memory and phase == caffe_pb2.TRAIN else {}
         self._spare = []  # Blocked images that nobody needs at the moment
         self._repeated = Repeated(self.card)
+        self._repeats = {}  # (first, last, backward) -> what of it a card does over and over again
+        self._shaped_for = None  # shapes of the sources for which `_prepare` gave all blobs theirs
+        self._prepared = False  # whether layers have brought to a card what differs from call to call
         self._queued = []  # numbers of the layers that a card was told in the last forward
         self.beside = []  # blobs that will lie where the parameters do: a solver's history
         self._sizes = None  # (their shapes, first and last layer) of the pass before
@@ -327,45 +338,120 @@ class Net:
 
     def forward_backward(self):
         """Run forward and backward; return the loss. On a card nobody waits for it before all is queued."""
-        last = len(self.layers) - 1
-        loss = self.forward_from_to(0, last, settle=False)
-        self.backward_from_to(last, 0)
-        return loss + self.settle()
+        return self.queue_step() + self.settle()
 
-    def forward_from_to(self, first, last, settle=True):
-        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64).
+    def queue_step(self, then=None, key=None):
+        """Run forward and backward, on a card without waiting; return the loss that the host computed, `settle` the rest.
 
-        Without `settle` what a card still computes is left out: `settle` returns it.
+        Parameters
+        ----------
+        then : callable, optional
+            Called at the end, ``then()`` queues more work that belongs to it: an update, say.
+        key : hashable, optional
+            What that depends on beside the blobs that it asks the card for: on a card all may be recorded and be done again.
         """
+        return self._pass(0, len(self.layers) - 1, True, then, key)
+
+    def forward_from_to(self, first, last):
+        """Run layers number `first` to `last`; return the sum over tops of loss weight times values (float64)."""
+        return self._pass(first, last) + self.settle()
+
+    def _pass(self, first, last, backward=False, then=None, key=None):
+        """Run layers number `first` to `last`, backward too; return the loss of those that the host computes."""
         self._queued = []
-        watched = self._hooks["before_forward"] or self._hooks["after_forward"] or self.param.debug_info
-        self.plan.join(first, last, bool(watched))
-        begin = None if watched else self._repeats_from(first, last)
-        if begin is None:
-            loss = self._run(first, last, watched)
+        watched = self.is_watched(backward)
+        self.plan.join(first, last, watched)
+        hosts, repeated = ((), ()) if watched else self._what_repeats(first, last, backward)
+
+        def work():
+            loss = self._run(repeated or range(first, last + 1), last, watched)
+            if backward:
+                self.backward_from_to(last, first)
+            if then is not None:
+                then()
+            return loss
+
+        if repeated:
+            loss, queued = self._run(hosts, last, watched), [*self._queued, *repeated]
+            layers, shapes = [self.layers[number] for number in repeated], tuple(blob.shape for blob in self._sources)
+            variants = tuple((layer.variant(), *layer.param_propagate_down) for layer in layers)
+            try:
+                self._repeated.run((first, last, backward, key, shapes, variants), lambda: self._the_same_each_time(layers, work),
+                                   lambda: self._prepare(repeated, shapes))
+            finally:
+                self._prepared = False
+            self._queued = queued
         else:
-            loss = self._run(first, begin - 1, watched)
-            shapes = tuple(blob.shape for blob in self._sources)
-            variants = tuple(layer.variant() for layer in self.layers[begin:last + 1])
-            self._repeated.run((begin, last, shapes, variants), lambda: self._run(begin, last, watched))
-            self._queued = list(range(begin, last + 1))
+            loss = work()
         if self._borders is not None:
             self._borders.done()
-        return loss + self.settle() if settle else loss
+        return loss
 
-    def _repeats_from(self, first, last):
-        """Return from which layer on a card does the same work for the same shapes, so that it can be recorded; None if never."""
-        if self.card is None or self.phase != caffe_pb2.TEST or self._given_up:
-            return None
-        begin = next((number for number in range(first, last + 1) if self.bottom_vecs[number]), last + 1)
-        rest = self.layers[begin:last + 1]
-        return begin if rest and all(layer.card is not None and layer.repeats for layer in rest) else None
+    def is_watched(self, backward=True):
+        """Whether somebody looks at blobs while layers run forward, or backward too: hooks, or debug_info."""
+        whens = "before_forward", "after_forward", *(("before_backward", "after_backward") if backward else ())
+        return bool(self.param.debug_info or any(self._hooks[when] for when in whens))
 
-    def _run(self, first, last, watched):
-        """Run layers number `first` to `last`; return the loss of those that the host computes."""
+    def _what_repeats(self, first, last, backward):
+        """Return the numbers of the layers (before, after) of which a card does the latter's work over and over again.
+
+        They do the same for the same shapes, so that it can be recorded. Before them those have run that bring data, and those
+        that the host computes from what these bring. Both are empty where that cannot be.
+        """
+        found = self._repeats.get((first, last, backward))
+        if found is None:
+            found = self._repeats[first, last, backward] = self._find_what_repeats(first, last, backward)
+        return found
+
+    def _find_what_repeats(self, first, last, backward):
+        none = (), ()
+        if self.card is None or self._given_up or self._diffs_given_up:
+            return none
+        before, after, brought, used = [], [], set(), set()
+        for number in range(first, last + 1):
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            made = set(map(id, top))
+            if not bottom or (layer.card is None or layer.shares) and all(id(blob) in brought for blob in bottom):
+                if made & used or backward and self.layer_need_backward[number] and layer.card is None:
+                    return none
+                before.append(number)
+                brought |= made
+            elif layer.card is None or not layer.repeats:
+                return none
+            else:
+                after.append(number)
+                used |= made.union(map(id, bottom))
+                brought -= made
+        return (before, after) if after else none
+
+    def _prepare(self, numbers, shapes):
+        """Before a card does work that may be recorded: let layers bring there what differs from call to call."""
+        for number in numbers:
+            layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
+            try:
+                if shapes != self._shaped_for:
+                    layer.reshape(bottom, top)
+                layer.prepare_cuda(bottom, top)
+            except Exception as error:
+                self._shaped_for = None
+                self._blame(layer, bottom, error, self.current_sample)
+        self._shaped_for, self._prepared = shapes, True
+
+    def _the_same_each_time(self, layers, work):
+        """Do ``work()``; while it is recorded, refuse layers that draw or count something: they would not in a replay."""
+        states = [(layer, layer.state()) for layer in layers] if self.card.recording is not None else []
+        work()
+        others = [(layer, state) for layer, state in states if layer.state() != state]
+        for layer, state in others:
+            layer.set_state(state)
+        if others:
+            raise NotRecorded(f"layer '{others[0][0].name}' does something else each time")
+
+    def _run(self, numbers, last, watched):
+        """Run layers of these numbers; return the loss of those that the host computes. `last`: up to which all will have run."""
         loss, checked, debug = 0.0, False, self.param.debug_info
         done = ()  # numbers of layers whose work one before them has done
-        for number in range(first, last + 1):
+        for number in numbers:
             layer, bottom, top = self.layers[number], self.bottom_vecs[number], self.top_vecs[number]
             weighted = any(layer.loss_weights)
             if number in done and not (weighted or self._given_up):
@@ -477,6 +563,8 @@ class Net:
             elif layer.card is None:
                 layer.forward(bottom, top)
             else:
+                if not self._prepared:
+                    layer.prepare_cuda(bottom, top)
                 layer.forward_cuda(bottom, top)
             return done
         borders = [(top[0], border)]
@@ -555,21 +643,25 @@ class Net:
             text += f" (sample {sample})"
         raise type(error)(text) from cause
 
+    def _hook(self, which, function):
+        self._hooks[which].append(function)
+        return functools.partial(self._hooks[which].remove, function)
+
     def before_forward(self, function):
-        """Call ``function(number)`` before each layer's forward."""
-        self._hooks["before_forward"].append(function)
+        """Call ``function(number)`` before each layer's forward, until what this returns is called (so the others, too)."""
+        return self._hook("before_forward", function)
 
     def after_forward(self, function):
         """Call ``function(number)`` after each layer's forward."""
-        self._hooks["after_forward"].append(function)
+        return self._hook("after_forward", function)
 
     def before_backward(self, function):
         """Call ``function(number)`` before each layer's backward."""
-        self._hooks["before_backward"].append(function)
+        return self._hook("before_backward", function)
 
     def after_backward(self, function):
         """Call ``function(number)`` after each layer's backward."""
-        self._hooks["after_backward"].append(function)
+        return self._hook("after_backward", function)
 
     def reshape(self):
         """Give every blob the shape that follows from the inputs' now, without computing."""

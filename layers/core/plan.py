@@ -228,8 +228,7 @@ class Plan:
         there = [number for number, layer in enumerate(net.layers) if layer.card is not None]
         data = {id(blob.memory()): blob for number in there for blob in (*net.bottom_vecs[number], *net.top_vecs[number])}
         diff = {id(blob.memory(diff=True)): blob for number in there if train and net.layer_need_backward[number]
-                for blob in (*net.top_vecs[number], *(b for b, wanted in zip(net.bottom_vecs[number],
-                                                                              net.bottom_need_backward[number]) if wanted))}
+                for blob in (*net.top_vecs[number], *self._writes_diffs(number))}
         params = {number for layer in there for number in net.param_ids[layer]}
         learned = [number for number in params if train and net.params_lr[number]]
         kept, within = zip(*(net.layers[number].bytes_cuda() for number in there)) if there else ((0,), (0,))

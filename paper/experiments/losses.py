@@ -22,7 +22,7 @@ def run(context):
     similar = abs(means["sigmoid"] - means["softmax"])
     lost = means["sigmoid"] - means["null background"]
     return {
-        "rows": [
+        "rows": drawn.told_once(ran, [
             drawn.shape("The sigmoid cross-entropy loss, each class by itself, gives similar results", "4.4", ran, "similar",
                         drawn.listed({name: scores[name] for name in ("softmax", "sigmoid")}), similar < CLOSE,
                         f"Rule: the means differ by less than {100 * CLOSE:.0f} points; they differ by {100 * similar:.1f}."),
@@ -30,7 +30,7 @@ def run(context):
                         PLACE, ran, "1 point lower than sigmoid and softmax", drawn.listed(scores), abs(lost) < CLOSE,
                         f"Rule: it differs from the sigmoid net by less than {100 * CLOSE:.0f} points; it is "
                         f"{abs(100 * lost):.1f} {'lower' if lost > 0 else 'higher'}."),
-        ],
+        ]),
         "numbers": {"mean_iu": scores},
         "curves": {name.replace(" ", "-"): drawn.curve([trained[name, seed] for seed in seeds], TITLE, name) for name in means},
     }

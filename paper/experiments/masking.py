@@ -38,7 +38,7 @@ def run(context):
     ranks = [sorted(PAPER, key=PAPER.get), sorted(PAPER, key=lambda name: drawn.mean(scores[name]))]
     kept = drawn.ratio(scores["Reference-FG"], scores["Reference"])
     return {
-        "rows": [
+        "rows": drawn.told_once(ran, [
             drawn.shape("The six conditions of the table in order", PLACE, ran, drawn_table(PAPER), drawn.listed(scores),
                         ranks[0] == ranks[1], f"By the means over seeds; here from low to high: {', '.join(ranks[1])}."),
             row("Masking the foreground at inference is catastrophic; learned without it, classes are still recognised",
@@ -50,7 +50,7 @@ def run(context):
                 "BG-only", "FG-only"),
             row("Shape alone is recognised, less well than from the background", "Shape", "BG-only",
                 note=f" Chance is near 0; shape alone reaches {drawn.percent(scores['Shape'])}."),
-        ],
+        ]),
         "numbers": {"mean_iu_without_background": scores,
                     "hist": {name: [hists[name, seed].tolist() for seed in seeds] for name in CONDITIONS}},
         "pictures": {"shape": shapes(context, trained["Shape", seeds[0]])},

@@ -26,7 +26,7 @@ def run(context):
     ran = (f"{drawn.pictures_of(seeds=seeds)}; a cell of the finest stream (8x8 labels) kept with probability p = "
            f"{', '.join(f'{p:g}' for p in KEPT)}, 1/p images an update, as many updates")
     return {
-        "rows": [
+        "rows": drawn.told_once(ran, [
             drawn.shape("Sampling has no significant effect on the convergence rate for a fixed expected batch size", PLACE, ran,
                         "curves lie on each other", drawn.listed(scores), apart < allowed,
                         f"Rule: after as many updates the means differ by less than 5 points, or less than seeds do "
@@ -35,7 +35,7 @@ def run(context):
                         ", ".join(f"p = {p:g}: {seconds[p] / seconds[1.0]:.1f} times the time" for p in KEPT[1:]),
                         all(seconds[a] < seconds[b] for a, b in zip(KEPT, KEPT[1:])),
                         f"Processor time; images looked at: {', '.join(f'{1 / p:g}' for p in KEPT)} times."),
-        ],
+        ]),
         "numbers": {"mean_iu": scores, "seconds": seconds,
                     "iu": {f"{p:g}": [trained[p, seed].iu() for seed in seeds] for p in KEPT}},
         "curves": {

@@ -37,7 +37,7 @@ def run(context):
     skip = means["16s"] - means["32s"]
     half = f"; each stage is trained on half the images of the first, at {DROP:g} of the rate of the one before"
     return {
-        "rows": [
+        "rows": drawn.told_once(ran, [
             row("Each skip, from pool4 and then pool3, improves the score", skips, *skips, what=half),
             row("All streams learned at once, in half the time, come close to learning in stages", ("8s at once", "8s staged"),
                 what="; at once on half the images of all stages together, streams scaled",
@@ -56,7 +56,7 @@ def run(context):
             row("No intermediate layer alone reaches the whole net of its stride", sum(ALONE, ()),
                 holds=all(drawn.ordered(scores, *pair) for pair in ALONE),
                 note="By the means over seeds, for each of the three pairs."),
-        ],
+        ]),
         "numbers": {"mean_iu": scores, "scores": {name: [four(trained[name, seed].scores) for seed in seeds] for name in means},
                     "seconds": {name: [trained[name, seed].seconds for seed in seeds] for name in means}},
         "curves": {name.replace(" ", "-"): drawn.curve([trained[name, seed] for seed in seeds], TITLE, name)

@@ -1,5 +1,7 @@
 """MATLAB 5 files: what SciPy writes and what it reads, and no damage gets past an `Error`."""
 
+import contextlib
+
 import h5py
 import numpy as np
 import pytest
@@ -131,6 +133,13 @@ def test_version_73_files_are_read(tmp_path):
     with pytest.raises(Error, match="holds no matrix 'label'"):
         read_matrix(path, "label")
     good = (tmp_path / "a.mat").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        flipped = bytearray(good)
+        flipped[rng.integers(512, len(good))] ^= 1 << rng.integers(8)
+        (tmp_path / "b.mat").write_bytes(flipped)
+        with contextlib.suppress(Error):
+            read_mat(str(tmp_path / "b.mat"))
     for cut in (200, 600, len(good) // 2, len(good) - 1):
         (tmp_path / "b.mat").write_bytes(good[:cut])
         with pytest.raises(Error, match="b.mat"):

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import re
 import struct
 
 import pytest
@@ -464,9 +465,98 @@ def test_schema_is_the_table_of_facts():
             assert field.default_value == pytest.approx(float(default), rel=1e-7, abs=0), at
         fields.add(at)
     ours = {(where, f.name) for where, message in messages.items() for f in message.fields}
-    assert ours - fields == {("SolverState", "deepjet")}  # our own, for an exact resume
+    ours = {(where, name) for where, name in ours if where == "LayerParameter" or where not in FORKS}
+    assert ours - fields == {("SolverState", "deepjet")} | {("LayerParameter", name) for name in FORKS["LayerParameter"]}
     assert fields <= ours
-    assert values == {(where, v.name) for where, enum in enums.items() for v in enum.values}
+    assert values == {(where, v.name) for where, enum in enums.items() for v in enum.values
+                      if where.partition(".")[0] not in FORKS}
+
+
+# Message -> fields of the forks that we know, by number; those from 1000 up have other numbers there (netspec/forks.py).
+FORKS = {
+    "LayerParameter": {"bn_param": 45, "interp_param": 163, "permute_param": 202, "prior_box_param": 203,
+                       "detection_output_param": 204, "norm_param": 206, "upsample_param": 1147, "relu6_param": 100000,
+                       "roi_pooling_param": 8266711},
+    "BNParameter": {"scale_filler": 1, "shift_filler": 2, "bn_mode": 3, "moving_average": 4, "decay": 5, "axis": 6, "momentum": 7,
+                    "eps": 8, "frozen": 9, "engine": 12, "slope_filler": 1001, "bias_filler": 1002, "var_eps": 1003},
+    "UpsampleParameter": {"scale": 1, "scale_h": 2, "scale_w": 3, "pad_out_h": 4, "pad_out_w": 5, "upsample_h": 6,
+                          "upsample_w": 7},
+    "InterpParameter": {"height": 1, "width": 2, "zoom_factor": 3, "shrink_factor": 4, "pad_beg": 5, "pad_end": 6,
+                        "interp_type": 7},
+    "PermuteParameter": {"order": 1},
+    "NormalizeParameter": {"across_spatial": 1, "scale_filler": 2, "channel_shared": 3, "eps": 4},
+    "PriorBoxParameter": {"min_size": 1, "max_size": 2, "aspect_ratio": 3, "flip": 4, "clip": 5, "variance": 6, "img_size": 7,
+                          "img_h": 8, "img_w": 9, "step": 10, "step_h": 11, "step_w": 12, "offset": 13},
+    "NonMaximumSuppressionParameter": {"nms_threshold": 1, "top_k": 2, "eta": 3},
+    "SaveOutputParameter": {"output_directory": 1, "output_name_prefix": 2, "output_format": 3, "label_map_file": 4,
+                            "name_size_file": 5, "num_test_image": 6},
+    "DetectionOutputParameter": {"num_classes": 1, "share_location": 2, "background_label_id": 3, "nms_param": 4,
+                                 "save_output_param": 5, "code_type": 6, "keep_top_k": 7, "variance_encoded_in_target": 8,
+                                 "confidence_threshold": 9, "visualize": 10, "visualize_threshold": 11, "save_file": 12},
+    "ReLU6Parameter": {"negative_slope": 1},
+    "ROIPoolingParameter": {"pooled_h": 1, "pooled_w": 2, "spatial_scale": 3},
+}
+
+
+def test_fields_of_the_forks_have_their_numbers():
+    messages, _ = all_descriptors()
+    for where, fields in FORKS.items():
+        found = {field.name: field.number for field in messages[where].fields}
+        assert (fields.items() <= found.items()) if where == "LayerParameter" else found == fields, where
+    assert messages["PriorBoxParameter"].enum_types_by_name["CodeType"].values_by_name["CORNER_SIZE"].number == 3
+
+
+UNKNOWN = """name: "net"  layers_per_block: 3
+layer {
+  name: "up" type: "Softmax"  # a comment with { in it
+  softmax_param { engine: CAFFE sort_label: -1.5e3; axes: [1, 2] }
+  loss_param { class_weighting: 0.2 class_weighting: 0.3, normalize: true }
+  visual { text: "a } brace" "more" inner < list: [ { a: 1 } ] > } top: "t"
+}
+"""
+
+
+def test_unknown_fields_are_dropped_on_request_and_listed():
+    dropped = []
+    net = text.parse(UNKNOWN, caffe_pb2.NetParameter(), "net.prototxt", dropped)
+    assert dropped == [
+        "net.prototxt:1:14: dropped unknown field 'layers_per_block' in NetParameter",
+        "net.prototxt:4:33: dropped unknown field 'sort_label' in SoftmaxParameter",
+        "net.prototxt:4:53: dropped unknown field 'axes' in SoftmaxParameter; did you mean 'axis'?",
+        "net.prototxt:5:16: dropped unknown field 'class_weighting' in LossParameter",
+        "net.prototxt:5:37: dropped unknown field 'class_weighting' in LossParameter",
+        "net.prototxt:6:3: dropped unknown field 'visual' in LayerParameter"]
+    wanted = caffe_pb2.NetParameter(name="net")
+    layer = wanted.layer.add(name="up", type="Softmax", top=["t"])
+    layer.softmax_param.engine = caffe_pb2.SoftmaxParameter.CAFFE
+    layer.loss_param.normalize = True
+    assert net == wanted
+    with pytest.raises(Error, match=r"net\.prototxt:1:14: unknown field 'layers_per_block' in NetParameter"):
+        text.parse(UNKNOWN, caffe_pb2.NetParameter(), "net.prototxt")
+
+
+def test_what_is_known_loses_nothing_on_request():
+    dropped = []
+    path = ROOT / "models/fcn8s/train.prototxt"
+    assert text.read_net(path, dropped) == text.read_net(path) and dropped == []
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ('leyer { name: "a" type: "ReLU" }', "x:1:1: unknown field 'leyer' in NetParameter looks like a layer, and layers are never "
+                                         "dropped; did you mean 'layer'"),
+    ("foo { bottom: 'a' }", "looks like a layer"),
+    ("layer { relu_param { engine: FAST } }", "'engine' of ReLUParameter wants one of"),
+    ("layer { top 3 }", "expected ':' after 'top'"),
+    ("layer { foo }", "x:1:13: expected a value of the unknown field 'foo', found '}'"),
+    ("foo: }", "expected a value of the unknown field 'foo'"),
+    ("foo { [ 1 }", "x:1:11: '}' does not close what is open in 'foo' of line 1"),
+    ("\nfoo { a {", "end of the file inside 'foo' opened on line 2"),
+    ('foo: "open', "expected a value of the unknown field 'foo'"),
+    ("layer { clip_param { foo: 1 min: 0 } }", "ClipParameter lacks the required field 'max'"),
+])
+def test_dropping_forgives_nothing_else(wrong, message):
+    with pytest.raises(Error, match=re.escape(message)):
+        text.parse(wrong, caffe_pb2.NetParameter(), "x", [])
 
 
 def test_every_prototxt_of_the_house_is_read():

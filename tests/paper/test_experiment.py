@@ -72,7 +72,7 @@ def test_the_stamp_changes_with_the_code_and_the_seed_but_not_with_comments(one,
 
 def test_the_stamp_changes_with_what_the_experiment_depends_on(one):
     stamp = one.stamp()
-    one.depends = ("paper/drawing.py",)
+    one.depends = ("data/curves.py",)
     assert one.stamp() != stamp
 
 

@@ -2,7 +2,8 @@
 
 import html.parser
 
-from paper import drawing, page
+from data import curves
+from paper import page
 
 
 def result(**more):
@@ -58,19 +59,19 @@ def test_curves_share_a_drawing_when_they_share_a_figure():
 
 
 def test_a_drawing_leaves_gaps_and_goes_logarithmic():
-    svg = drawing.drawing("t", {"a": {"x": [0, 1, 2, 3], "y": [1, 10, None, 1000]}})
+    svg = curves.drawing("t", {"a": {"x": [0, 1, 2, 3], "y": [1, 10, None, 1000]}})
     assert svg.count("M") == 2 and ">1000<" in svg and ">10<" in svg
-    assert drawing.drawing("t", {"a": {"x": [0], "y": [None]}}) == ""
-    assert drawing.drawing("t", {"a": {"x": [1], "y": [0.0]}}).startswith("<svg")
+    assert curves.drawing("t", {"a": {"x": [0], "y": [None]}}) == ""
+    assert curves.drawing("t", {"a": {"x": [1], "y": [0.0]}}).startswith("<svg")
 
 
 def test_a_long_curve_keeps_its_peaks():
     points = [(float(x), 0.0) for x in range(5000)]
     points[1234] = (1234.0, 9.0)
-    kept = drawing.thinned(points)
-    assert len(kept) <= drawing.MOST + 1 and (1234.0, 9.0) in kept and kept == sorted(kept) and kept[-1] == points[-1]
+    kept = curves.thinned(points)
+    assert len(kept) <= curves.MOST + 1 and (1234.0, 9.0) in kept and kept == sorted(kept) and kept[-1] == points[-1]
 
 
 def test_round_numbers_cover_the_values():
-    assert drawing.round_numbers(0.3, 9.7, 5) == [0, 2, 4, 6, 8, 10]
-    assert drawing.round_numbers(5, 5, 5)[0] <= 5 <= drawing.round_numbers(5, 5, 5)[-1]
+    assert curves.round_numbers(0.3, 9.7, 5) == [0, 2, 4, 6, 8, 10]
+    assert curves.round_numbers(5, 5, 5)[0] <= 5 <= curves.round_numbers(5, 5, 5)[-1]

@@ -1,13 +1,17 @@
 """Training with parameters, gradients and history on a card: the CPU's numbers, snapshots, and what is said of errors."""
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 
 from layers.core.cuda import card as cards
 from layers.core.cuda.driver import CardError
+from layers.core.cuda.small import Numbers
 from layers.core.net import Net
 from solvers import health, sgd, snapshot, solver
-from tests.layers.core.cuda.simulated import needs_card
+from tests.layers.core.cuda.simulated import needs_card, read
 from tests.solvers import small, test_goldens
 from tests.solvers.test_goldens import copied, here  # noqa: F401
 
@@ -75,23 +79,35 @@ def test_a_whole_net_is_trained_as_on_the_cpu(tmp_path, monkeypatch):
         assert abs(one.data - other.data).max() <= 1e-5 * abs(other.data).max(initial=1e-6), one.name
 
 
-def test_the_kernel_equals_the_plain_rule():
+@pytest.mark.parametrize("type_name", solver.types())
+def test_the_kernel_equals_the_plain_rule(type_name):
     card, random = cards.find("gpu"), np.random.RandomState(0)
-    numbers = [np.float32(one) for one in (0.9, 0.01, 0.25, 0.5, 5e-4, 1e-4)]
-    arrays = [random.randn(333).astype("f4") for _ in range(3)]
+    stem, histories = solver.types()[type_name], solver.find(type_name).histories
+    module = importlib.import_module(f"solvers.{stem}")
+    plain, kernel = getattr(module, f"{stem}_plain"), getattr(module, f"{stem}_cuda")
+    numbers = len(inspect.signature(plain).parameters) - 2 - histories - 4  # all but data, diff, histories and the gradient's
+    numbers = [np.float32(one) for one in (*random.uniform(0.05, 0.95, numbers), 0.25, 0.5, 5e-4, 1e-4)]
+    arrays = [random.randn(333).astype("f4") for _ in range(2)] + [abs(random.randn(333)).astype("f4") for _ in range(histories)]
     arrays[0][:3] = 0, np.nan, -0.0
     parts = [card.arena.take(one.nbytes) for one in arrays]
     for part, values in zip(parts, arrays):
         card.upload(part.span, values)
-    card.run(sgd.sgd_cuda, 333, *(part.span for part in parts), *numbers)
-    sgd.sgd_plain(*arrays, *numbers)
+    own, step = Numbers(card, len(numbers) - 1), Numbers(card, 2)
+    own.write([*numbers[:-4], *numbers[-3:]])
+    for halted in (1, 0):
+        step.write([halted, numbers[-4]])
+        card.run(kernel, 333, *(part.span for part in parts), step.span, own.span)
+        if halted:
+            assert np.array_equal(read(card, parts[0].span, 333), arrays[0], equal_nan=True)
+    plain(*arrays, *numbers)
     for part, expected in zip(parts, arrays):
         found = np.empty_like(expected)
         card.download(found, part.span)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn"])
+@pytest.mark.parametrize("case", ["sgd_l1", "sgd_clip_iter3", "sgd_heavy_fcn", "nesterov", "adagrad", "rmsprop", "adadelta",
+                                  "adam"])
 def test_training_equals_caffes(case, monkeypatch, on_card, here):  # noqa: F811
     test_goldens.test_training_equals_caffes(case, monkeypatch)
     assert on_card
@@ -135,13 +151,13 @@ def test_a_bad_loss_stops_the_run_and_keeps_the_state_before(tmp_path, monkeypat
     made = machine(tmp_path, monkeypatch)
     made.step(1)
     before = [blob.data.copy() for blob in kept(made)]
-    forward = Net.forward_from_to
+    run = Net._run
 
-    def spoiled(self, first, last, **how):
+    def spoiled(self, numbers, last, watched):
         self.blobs["data"].data[...] = np.nan
-        return forward(self, first + 1, last, **how)
+        return run(self, numbers[1:], last, watched)
 
-    monkeypatch.setattr(Net, "forward_from_to", spoiled)
+    monkeypatch.setattr(Net, "_run", spoiled)
     with pytest.raises(Exception, match=r"the loss is nan in iteration 1; .*kept in .*snap_iter_1\.solverstate"):
         made.step(1)
     again = machine(tmp_path, monkeypatch)

@@ -11,7 +11,7 @@ from data import sample
 from layers.core.net import Net
 from netspec import caffe_pb2, weights
 from netspec.errors import run_door
-from solvers import data_layers, log, run
+from solvers import data_layers, log, run, training
 from tests.solvers import small
 from tests.support import ROOT
 
@@ -286,7 +286,7 @@ def test_hangup_snapshots_and_goes_on(here):
 
 
 def test_second_ctrl_c_stops_at_once():
-    signals = run.Signals()
+    signals = training.Signals()
     with signals:
         handler = signal.getsignal(signal.SIGINT)
         handler(signal.SIGINT, None)

@@ -330,11 +330,11 @@ class SimulatedCard:
             elif name.startswith("float"):
                 one = np.dtype(name).type(one)
             given.append(one)
-        configured = function[_triple(grid), _triple(threads or kernel.threads), 0, kernel.shared]
 
         def run():
+            # Numba's simulator keeps one grid for each kernel, so it is told when the kernel runs.
             with np.errstate(all="ignore"):
-                configured(*given)
+                function[_triple(grid), _triple(threads or kernel.threads), 0, kernel.shared](*given)
 
         self._now_or_then(run)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from layers.core.cuda import implicit, tiles
 from layers.core.cuda.kernel import cuda, kernel
+from layers.core.cuda.sums import tree
 
 SIZES = "int, int, int, int, int, int, int, int, int, int, int, int, int, int, int"
 MOST = 256  # threads that share a sum
@@ -244,12 +245,7 @@ def downsample_cuda(x, w, y, pitch, channels, outputs, group, height, width, kh,
         if 0 <= iy < height and 0 <= ix < width:
             total += w[plane % channels * pitch + k] * x[(plane * height + iy) * width + ix]
     sums[t] = total
-    step = cuda.blockDim.x // 2
-    while step:
-        cuda.syncthreads()
-        if t < step:
-            sums[t] += sums[t + step]
-        step //= 2
+    tree(sums, t, cuda.blockDim.x)
     if t == 0:
         y[i] = sums[0]
 
@@ -265,11 +261,6 @@ def bias_gradient_cuda(y, bias, batch, channels, pixels):
         for i in range(first + t, first + pixels, cuda.blockDim.x):
             total += y[i]
     sums[t] = total
-    step = cuda.blockDim.x // 2
-    while step:
-        cuda.syncthreads()
-        if t < step:
-            sums[t] += sums[t + step]
-        step //= 2
+    tree(sums, t, cuda.blockDim.x)
     if t == 0:
         bias[channel] += sums[0]

@@ -20,7 +20,7 @@ from layers.core.cuda.tiles import (
     copy_block,
     multiply_float32,
     multiply_tensor,
-    put_half,
+    put,
 )
 
 LEAST = 1 << 16  # products from which on tiles pay
@@ -138,10 +138,7 @@ def _make(how, transpose_a, transpose_b):
         x = column + thread % columns
         for half in range(2):
             cuda.syncthreads()
-            if half == 0:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 0)
-            else:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 32)
+            put(tile, pitch, warp_row // 2, warp_column, lane, how, sums, half)
             cuda.syncthreads()
             for line in range(thread // columns, rows // 2, lines):
                 y = row + line // 32 * 64 + half * 32 + line % 32

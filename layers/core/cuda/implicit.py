@@ -26,7 +26,7 @@ from layers.core.cuda.tiles import (
     copy_block,
     multiply_float32,
     multiply_tensor,
-    put_half,
+    put,
 )
 
 NOWHERE = -(1 << 30)  # a row of the source that is outside whatever is added
@@ -196,10 +196,7 @@ def _make_slide(how, number):
         target = cuda.blockIdx.z * count + ((n * y_channels + group * rows) * y_height + oy) * y_width + ox
         for half in range(2):
             cuda.syncthreads()
-            if half == 0:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 0)
-            else:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 32)
+            put(tile, pitch, warp_row // 2, warp_column, lane, how, sums, half)
             cuda.syncthreads()
             for line in range(thread // columns, rows_of_tile // 2, lines):
                 m = row + line // 32 * 64 + half * 32 + line % 32
@@ -288,10 +285,7 @@ def _make_slope(how, number):
         column += thread % columns
         for half in range(2):
             cuda.syncthreads()
-            if half == 0:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 0)
-            else:
-                put_half(tile, pitch, warp_row // 2, warp_column, lane, how, sums, 32)
+            put(tile, pitch, warp_row // 2, warp_column, lane, how, sums, half)
             cuda.syncthreads()
             for line in range(thread // columns, rows_of_tile // 2, lines):
                 m = row + line // 32 * 64 + half * 32 + line % 32

@@ -13,7 +13,7 @@ from layers.core.cuda import sums
 from layers.core.cuda.index import over
 from layers.core.cuda.kernel import cuda, kernel, part
 from layers.core.cuda.small import Flag
-from layers.core.cuda.sums import tree
+from layers.core.cuda.sums import two_trees
 
 THREADS = 256
 PIECE = 1024  # values whose losses a block sums up
@@ -53,11 +53,8 @@ class LossOnCard:
 @part
 def write_piece(loss, valid, partial, losses, valids):
     """Add up a block's threads, and write both sums of its piece; the last two are shared arrays."""
-    thread, together = cuda.threadIdx.x, cuda.blockDim.x
-    losses[thread], valids[thread] = loss, valid
-    tree(losses, thread, together)
-    tree(valids, thread, together)
-    if thread == 0:
+    two_trees(loss, valid, losses, valids)
+    if cuda.threadIdx.x == 0:
         partial[2 * cuda.blockIdx.x], partial[2 * cuda.blockIdx.x + 1] = losses[0], valids[0]
 
 
@@ -71,9 +68,7 @@ def loss_finish_cuda(partial, pieces, given, normalizer, top):
     for piece in range(thread, pieces, together):
         loss += partial[2 * piece]
         valid += partial[2 * piece + 1]
-    losses[thread], valids[thread] = loss, valid
-    tree(losses, thread, together)
-    tree(valids, thread, together)
+    two_trees(loss, valid, losses, valids)
     if thread == 0:
         divisor = given if given > 0 else max(valids[0], 1.0)
         normalizer[0] = divisor

@@ -107,6 +107,17 @@ def quotient(typingctx, number, divisor):
     return types.int32(number, divisor), codegen
 
 
+@intrinsic
+def raise_to(typingctx, pointer, index, number):
+    """Make the int32 at the index the larger of itself and `number`; in which order threads do so changes nothing."""
+    def codegen(context, builder, signature, arguments):
+        at = address(context, builder, signature.args[0], *arguments[:2])
+        builder.atomic_rmw("max", at, narrow(builder, arguments[2]), "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(pointer, index, number), codegen
+
+
 def _copy(width, text):
     @intrinsic
     def copy(typingctx, shared, index, source, offset, valid):

@@ -11,6 +11,7 @@ KEPT = np.uint32(0xFFFFE000)  # the bits of a float32 that tf32 has
 PATIENCE = 60  # seconds that a thread waits for the others of its warp: one of them has failed
 
 _warps = threading.local()
+_one_at_a_time = threading.Lock()
 
 
 class Running:
@@ -20,6 +21,12 @@ class Running:
         from numba.cuda.simulator import kernel
 
         return getattr(kernel._get_kernel_context(), name)
+
+
+def raise_to(pointer, index, number):
+    """Make the int32 at the index the larger of itself and `number`."""
+    with _one_at_a_time:
+        pointer[index] = max(pointer[index], number)
 
 
 def load(shared, index, offset):

@@ -81,16 +81,21 @@ class Repeated:
         self.tries = TRIES
         self.accesses = []  # of the last time that the work was done plainly
 
-    def run(self, key, work):
-        """Do ``work()``; `key` tells what it depends on beside the blobs that it asks the card for."""
+    def run(self, key, work, prepare=None):
+        """Do ``work()``, after ``prepare()``, which is never recorded.
+
+        `key` tells what the work depends on beside the blobs that it asks the card for and what `prepare` writes there.
+        """
         if key != self.key:
             self.key, self.recording, self.tries = key, None, TRIES
-            self._plainly(work)  # compiles kernels and takes memory
+            self._plainly(work, prepare)  # compiles kernels and takes memory
             return
         if not (_bring(self.card, self.accesses) if self.recording is None else self.recording.fits()):
             self.recording = None
-            self._plainly(work)
+            self._plainly(work, prepare)
             return
+        if prepare is not None:
+            prepare()
         if self.recording is None and self.tries:
             try:
                 with record(self.card) as recording:
@@ -103,9 +108,11 @@ class Repeated:
         else:
             self.recording.replay()
 
-    def _plainly(self, work):
+    def _plainly(self, work, prepare):
         self.accesses = self.card.accesses = []
         try:
+            if prepare is not None:
+                prepare()
             work()
         finally:
             self.card.accesses = None

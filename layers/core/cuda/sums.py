@@ -69,6 +69,15 @@ def tree(values, thread, count):
         half //= 2
 
 
+@part
+def two_trees(first, second, firsts, seconds):
+    """Add up what the threads of a block have, of two kinds; the sums are then in the first places of the shared arrays."""
+    thread, together = cuda.threadIdx.x, cuda.blockDim.x
+    firsts[thread], seconds[thread] = first, second
+    tree(firsts, thread, together)
+    tree(seconds, thread, together)
+
+
 @kernel("int, float*, float*, int, int, int, int, double*", threads=THREADS)
 def sums_cuda(kind, a, b, count, length, inner, pieces, partial):
     """One piece of one sum for each block; a sum has `count` values."""

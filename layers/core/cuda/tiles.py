@@ -150,6 +150,15 @@ def put_half(tile, pitch, row, column, lane, how, sums, first):
 
 
 @part
+def put(tile, pitch, row, column, lane, how, sums, half):
+    """Write the first or second half of a warp's sums: each by its constant number, else they would leave the registers."""
+    if half == 0:
+        put_half(tile, pitch, row, column, lane, how, sums, 0)
+    else:
+        put_half(tile, pitch, row, column, lane, how, sums, 32)
+
+
+@part
 def copy_block(tile, at, pitch, height, width, source, first, leading, row, column, rows, columns, wide, thread):
     """Begin to copy rows [row, row + height) and columns [column, column + width) of a matrix to tile[at:]; zeros outside of it.
 

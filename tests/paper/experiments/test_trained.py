@@ -44,6 +44,8 @@ def test_runs_and_says_what_it_must(name, scratch, monkeypatch):
     assert told == sorted(told) and told[-1] == 1.0
     assert {row["verdict"] for row in result["rows"]} <= {"same shape", "not reproduced"}
     assert all(row["note"] and row["place"] for row in result["rows"])
+    first = [row["place"] for row in result["rows"] if not row["ran"].startswith("the same runs")]
+    assert sorted(first) == sorted({row["place"] for row in result["rows"]})
     assert "mean_iu" in result["numbers"] or "mean_iu_without_background" in result["numbers"]
     for picture in pictures.values():
         assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
@@ -53,7 +55,7 @@ def test_runs_and_says_what_it_must(name, scratch, monkeypatch):
 def test_the_reference_is_trained_once(scratch):
     context = experiment.Context("it", scratch=scratch)
     reference = drawn.reference(context, 1)
-    for other in (learning.net(context, "heavy", drawn.RATE, 1), sampling.net(context, 1.0, 1),
+    for other in (learning.net(context, "online", drawn.RATE, 1), sampling.net(context, 1.0, 1),
                   masking.net(context, "Reference", 1), choices.nets(context, 1, [1.0] * 6, 1e-9)["plain"]):
         assert other == reference
 

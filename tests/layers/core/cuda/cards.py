@@ -41,6 +41,8 @@ def check_on_card(text, bottoms, phase=caffe_pb2.TRAIN, params=None, wanted=None
     plain = layer, bottom, [bottom[0], *top[1:]] if in_place else top
     for layer, bottom, top in (ours, plain):
         layer.reshape(bottom, top)
+        if layer.card is not None:
+            layer.prepare_cuda(bottom, top)
         (layer.forward if layer.card is None else layer.forward_cuda)(bottom, top)
     ours[0].check_cuda(ours[1], ours[2])
     for number, (one, other) in enumerate(zip(ours[2], plain[2])):

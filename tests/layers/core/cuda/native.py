@@ -1,7 +1,8 @@
 """A card whose kernels numba compiles for the CPU: with the types that they have on a card, and fast enough for whole nets.
 
 The simulator runs kernels in Python, whose numbers never overflow and are float64 as soon as they are none of numpy's. Here a
-block is one thread, so only kernels can be run that take any number of threads (`Card.threads`), and none that speak PTX.
+block is one thread, so only kernels can be run that take any number of threads (`Card.threads`), and that speak no PTX but
+what stands in `PTX`.
 """
 
 import ctypes
@@ -35,13 +36,17 @@ class NativeCard(SimulatedCard):
             numbers = [getattr(types, name) for name, _ in kernel.arguments]
             signature = types.void(*(types.CPointer(number) if pointer else number
                                      for number, (_, pointer) in zip(numbers, kernel.arguments)))
-            function = bound(kernel.function, CUDA, None, numba.njit(error_model="numpy"), self._parts)
+            function = bound(kernel.function, CUDA, PTX, numba.njit(error_model="numpy"), self._parts)
             self._functions[kernel] = numba.cfunc(signature, error_model="numpy")(function).ctypes
         given = [ctypes.cast(one.address.ctypes.data, ctypes.POINTER(CTYPES[name])) if pointer
                  else np.dtype(name.removesuffix("ean")).type(one).item()
                  for (name, pointer), one in zip(kernel.arguments, arguments, strict=True)]
-        for BLOCK[0] in range(grid):
-            self._functions[kernel](*given)
+
+        def run():
+            for BLOCK[0] in range(grid):
+                self._functions[kernel](*given)
+
+        self._now_or_then(run)
 
     def run(self, kernel, count, *arguments):
         """Run a kernel over `count` elements."""
@@ -106,6 +111,11 @@ def _add(array, place, value):
 
 
 @numba.njit
+def _raise_to(array, place, value):
+    array[place] = max(array[place], value)
+
+
+@numba.njit
 def _syncthreads():
     pass
 
@@ -119,4 +129,5 @@ def _module(name, **names):
 CUDA = _module("cuda", grid=_grid, gridsize=_gridsize, syncthreads=_syncthreads, blockIdx=BlockNumber(),
                threadIdx=_module("threadIdx", x=0), blockDim=_module("blockDim", x=1),
                shared=_module("shared", array=_array), atomic=_module("atomic", add=_add))
+PTX = _module("ptx", raise_to=_raise_to)
 CARD = NativeCard(0)

@@ -37,3 +37,32 @@ def test_a_bad_label_of_infogain_loss_is_said_as_on_the_cpu():
             net.forward()
         said.append(str(caught.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+def test_hinge_loss(norm):
+    scores = np.where(RNG.rand(7, 5) < 0.2, 1, 2 * RNG.randn(7, 5))
+    check_on_card(f'type: "HingeLoss" hinge_loss_param {{ norm: {norm} }}', [scores, RNG.randint(0, 5, 7)], wanted=[0])
+
+
+def test_a_bad_label_of_hinge_loss_is_said_as_on_the_cpu():
+    said = []
+    for device in ("cpu", CARD):
+        param = text_format.Parse("""
+            layer { name: "in" type: "Input" top: "x" top: "label" input_param { shape { dim: 3 dim: 2 } shape { dim: 3 } } }
+            layer { name: "it" type: "HingeLoss" bottom: "x" bottom: "label" top: "loss" }""", caffe_pb2.NetParameter())
+        net = Net(param, device=device)
+        net.blobs["label"].data[...] = [0, 1, 2]
+        with pytest.raises(Error, match="label 2 at n 2") as caught:
+            net.forward()
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("wanted", [[0, 1], [1]])
+@pytest.mark.parametrize("param", ["", "margin: 2.5", "margin: 2.5 legacy_version: true"])
+def test_contrastive_loss(param, wanted):
+    a, b = RNG.randn(2, 7, 3)
+    b[2], b[5] = a[2] + 0.1, a[5]
+    alike = [1, 0, 0, 3, 0, 0, -1]
+    check_on_card(f'type: "ContrastiveLoss" contrastive_loss_param {{ {param} }}', [a, b, alike], wanted=wanted, tolerance=1e-5)

@@ -56,10 +56,12 @@ def test_dropout_drops_what_it_drops_on_the_cpu(in_place):
     state = layer.state()
     again, bottom, top = on_card('type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [X])
     again.set_state(state)
+    again.prepare_cuda(bottom, top)
     again.forward_cuda(bottom, top)
     third = top[0].data.copy()
     layer, bottom, top = on_card('type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [X])
     for _ in range(2):
+        layer.prepare_cuda(bottom, top)
         layer.forward_cuda(bottom, top)
     np.testing.assert_array_equal(top[0].data, third)
 

@@ -8,8 +8,10 @@ import pytest
 from layers.core.cuda import compiler, resources
 from layers.core.cuda.kernel import OLDEST
 from netspec.errors import Error
+from solvers import solver
 
-importlib.import_module("solvers.sgd")  # has a kernel, too
+for stem in solver.types().values():  # they have kernels, too
+    importlib.import_module(f"solvers.{stem}")
 SPILLS = {}  # kernel's name -> (bytes that may be spilled, why)
 
 simulated = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"

@@ -173,10 +173,10 @@ def test_another_size_and_back_and_blobs_that_were_moved_are_run_anew(ran):
 
 
 @needs_card
-@pytest.mark.parametrize("how", ["hook", "train", "python", "low memory", "repeats", "upload"])
+@pytest.mark.parametrize("how", ["hook", "python", "low memory", "repeats", "upload"])
 def test_what_cannot_be_recorded_is_run_plainly(ran, monkeypatch, how):
     text = TEXT + PYTHON if how == "python" else TEXT
-    net = net_of(text, caffe_pb2.TRAIN if how == "train" else caffe_pb2.TEST, low_memory=how == "low memory")
+    net = net_of(text, caffe_pb2.TEST, low_memory=how == "low memory")
     if how == "hook":
         net.after_forward(lambda number: None)
     elif how == "repeats":

@@ -1,9 +1,12 @@
-"""Curves as inline SVG, several in a drawing; the page that holds it says the colours (classes c0 to c7)."""
+"""Curves over common axes: as inline SVG, whose page says the colours (classes c0 to c7), and as a picture."""
 
 import html
 import math
 
+from PIL import Image, ImageDraw, ImageFont
+
 COLOURS = 8
+PALETTE = ("#2f6fde", "#d9480f", "#2b8a3e", "#9c36b5", "#c92a2a", "#0c8599", "#e67700", "#5c677d")  # of a picture
 MOST = 600  # points of a curve that are drawn
 
 
@@ -12,13 +15,10 @@ def drawing(title, curves, width=640, height=320):
 
     An axis is logarithmic when its values are positive and span more than a factor of 30. None leaves a gap.
     """
-    lines = [(curve.get("label") or name, [(x, y) for x, y in zip(curve["x"], curve["y"]) if x is not None])
-             for name, curve in curves.items()]
-    xs = [x for _, points in lines for x, _ in points]
-    ys = [y for _, points in lines for _, y in points if y is not None]
-    if not xs or not ys:
+    lines = _finite(curves)
+    if not lines:
         return ""
-    across, up = Axis(xs, 6), Axis(ys, 5)
+    across, up = _axes(lines)
     first = next(iter(curves.values()))
     left, right, above, below = 56, 18, 10, 44
 
@@ -53,6 +53,66 @@ def drawing(title, curves, width=640, height=320):
             parts += ["<circle class={} cx={:.1f} cy={:.1f} r=3 />".format(kind, *at(x, y)) for x, y in points if y is not None]
     legend = "".join(f"<li><i class=c{number % COLOURS}></i>{html.escape(label)}</li>" for number, (label, _) in enumerate(lines))
     return f"{''.join(parts)}</svg><ul class=legend>{legend}</ul>"
+
+
+def picture(panels, width=900, height=360):
+    """Return an RGB picture of [(title, curves)], one panel below the other, curves as in `drawing`; None if all are empty."""
+    panels = [(title, found) for title, found in ((title, _finite(curves)) for title, curves in panels) if found]
+    if not panels:
+        return None
+    scale = 2  # drawn larger, then made smaller: smooth lines
+    page = Image.new("RGB", (width * scale, height * scale * len(panels)), "white")
+    draw = ImageDraw.Draw(page)
+    font, bold = (ImageFont.load_default(size * scale) for size in (12, 15))
+    for number, (title, lines) in enumerate(panels):
+        top = number * height * scale
+        left, right, above, below = (margin * scale for margin in (70, 20, 56, 34))
+        across, up = _axes(lines)
+
+        def at(x, y, top=top, across=across, up=up, left=left, right=right, above=above, below=below):
+            return (left + (width * scale - left - right) * across.part(x),
+                    top + above + (height * scale - above - below) * (1 - up.part(y)))
+
+        draw.text((left, top + 8 * scale), title, fill="#111", font=bold)
+        for tick in up.ticks:
+            y = at(across.low, tick)[1]
+            draw.line([left, y, width * scale - right, y], fill="#ddd", width=scale)
+            draw.text((left - 8 * scale, y), short(tick), fill="#555", font=font, anchor="rm")
+        for tick in across.ticks:
+            x = at(tick, up.low)[0]
+            draw.text((x, top + height * scale - below + 8 * scale), short(tick), fill="#555", font=font, anchor="ma")
+        place = left
+        for index, (label, points) in enumerate(lines):
+            colour, pen = PALETTE[index % COLOURS], []
+            for x, y in [*thinned(points), (None, None)]:
+                if y is not None:
+                    pen.append(at(x, y))
+                    continue
+                if len(pen) > 1:
+                    draw.line(pen, fill=colour, width=2 * scale, joint="curve")
+                elif pen:
+                    _dot(draw, pen[0], colour, 3 * scale)
+                pen = []
+            draw.line([place, top + 42 * scale, place + 18 * scale, top + 42 * scale], fill=colour, width=3 * scale)
+            draw.text((place + 24 * scale, top + 42 * scale), label, fill="#333", font=font, anchor="lm")
+            place += 44 * scale + draw.textlength(label, font=font)
+    return page.resize((width, height * len(panels)), Image.Resampling.LANCZOS)
+
+
+def _axes(lines):
+    return (Axis([x for _, points in lines for x, _ in points], 6),
+            Axis([y for _, points in lines for _, y in points if y is not None], 5))
+
+
+def _dot(draw, at, colour, radius):
+    draw.ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=colour)
+
+
+def _finite(curves):
+    """Return [(label, points)] of the curves that have a value."""
+    lines = [(curve.get("label") or name, [(x, y) for x, y in zip(curve["x"], curve["y"]) if x is not None])
+             for name, curve in curves.items()]
+    return [(label, points) for label, points in lines if any(y is not None for _, y in points)]
 
 
 class Axis:
