@@ -19,7 +19,7 @@ NEEDS = ()
 DEPENDS = ("paper/nets.py", "paper/experiments/fc_to_conv.py")
 IMAGE, CROP, CLASSES = 500, 227, 1000
 BATCH = 50  # crops at once
-TURNS = 5
+TURNS = 3
 
 
 def run(context):
@@ -39,7 +39,7 @@ def run(context):
         context.progress((turn + 1) / (TURNS + 1))
     best = {name: [min(kind) for kind in both] for name, both in seconds.items()}
     ratio = {name: [best[name][kind] / best["whole"][kind] for kind in (0, 1)] for name in ("batches", "one by one")}
-    ran = f"AlexNet on 500x500 beside {crops} crops of 227x227 in batches of {BATCH}, both here; fastest of {TURNS} turns"
+    ran = f"AlexNet on 500x500 beside {crops} crops of 227x227 in batches of {BATCH}, both here; fastest of {TURNS}"
     single_ran = ran.replace(f"in batches of {BATCH}", "one by one")
     share = sum(best["whole"]) / sum(best["batches"])
     return {"rows": [
@@ -58,18 +58,18 @@ def run(context):
 
 
 def trainer(size, batch, context):
-    """Return AlexNet as convolutions with a softmax loss over its grid, drawn weights, on images of `size`."""
-    message = fc_to_conv.alexnet(size, size, classes=CLASSES, batch=batch)
-    grid = next(row.shapes[0] for row in measure(message) if row.layer == "fc8")[2:]
+    """Return AlexNet with a softmax loss and drawn weights: as convolutions on the image, with InnerProduct layers on crops."""
+    message = fc_to_conv.alexnet(size, size, size == CROP, classes=CLASSES, batch=batch)
+    shape = next(row.shapes[0] for row in measure(message) if row.layer == "fc8")
     n = NetSpec()
     score = nets.image(n, 1, name="fc8")
-    label = nets.image(n, batch, 1, *grid, name="label")
+    label = nets.image(n, batch, *((1, *shape[2:]) if shape[2:] else ()), name="label")
     n.loss = L.SoftmaxWithLoss(score, label)
     message.layer.extend(n.to_proto().layer[1:])
     rng = np.random.default_rng(context.seed)
     net = nets.make(message, context.seed, caffe_pb2.TRAIN, np.float32)
     net.blobs["data"].data[...] = 50 * rng.standard_normal((batch, 3, size, size), np.float32)
-    net.blobs["label"].data[...] = rng.integers(0, CLASSES, (batch, 1, *grid))
+    net.blobs["label"].data[...] = rng.integers(0, CLASSES, net.blobs["label"].shape)
     return net
 
 
