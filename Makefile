@@ -37,8 +37,9 @@ demo: $(VENV)/installed
 	@echo
 	@echo "Open demo/index.html: input, truth and prediction side by side, the loss curve and the scores."
 
+# A process for each core, up to 4; a file's tests stay together.
 test: $(VENV)/installed-test
-	$(RUN) pytest
+	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-sim: $(VENV)/installed-test
 	$(RUN) tests.layers.core.cuda.simulated

@@ -37,7 +37,8 @@ setup(
         "cuda-test": [*CUDA13, "nvidia-cuda-nvcc==13.0.*"],
         # OpenCV 5 dropped Caffe's importer; 4 is the second opinion on our files.
         # Databases and OpenCV's bits are held against their own libraries.
-        "test": ["pytest>=8", "ruff>=0.6", "opencv-python-headless>=4.9,<5", "onnx", "onnxruntime", *LMDB, *LEVELDB],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "opencv-python-headless>=4.9,<5", "onnx", "onnxruntime", *LMDB,
+                 *LEVELDB],
         # Writing LMDB databases (they are read without it), reading and writing LevelDB's.
         "lmdb": LMDB,
         "leveldb": LEVELDB,
