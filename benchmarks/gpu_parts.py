@@ -31,6 +31,7 @@ SIZE, SMALL, TOY = (1, 3, 500, 500), (1, 3, 64, 64), (1, 3, 8, 8)
 NETS = {"FCN-8s": "fcn8s", "FCN-32s": "fcn32s", "FCN-AlexNet": "fcn_alexnet", "FCN-GoogLeNet": "fcn_googlenet"}
 GOLDENS = "test_layer_equals_caffe or narrow_fcn8s or narrow_fcn32s"
 TURN, TURNS = 0.03, 3  # seconds of one turn's calls, and turns at least
+STEPS = 10  # of training that are queued before somebody looks at a loss
 WAITING = 12  # times that one kernel is replayed to time it
 
 
@@ -50,7 +51,7 @@ class Part:
         self.folder, self.path, self.toy = folder, path, toy
         self.card = cards.find("gpu")
         self.result = {}
-        self.size = TOY if toy else SIZE
+        self.size, self.steps = (TOY, 2) if toy else (SIZE, STEPS)
 
     def __getattr__(self, name):
         if name != "torch":
@@ -92,15 +93,21 @@ class Part:
             made.blobs[blob].data[...] = array
         return made
 
-    def trainer(self, kind):
-        """Return a solver with the heavy learning of the FCN paper, one image, momentum 0.99."""
+    def trainer(self, kind, plain=False, **fields):
+        """Return a solver with the heavy learning of the FCN paper, one image, momentum 0.99.
+
+        `plain`: it waits for each pass and records nothing; `fields` of the SolverParameter are added.
+        """
         from solvers import solver
 
         os.environ.update(DEEPJET_DEVICE="gpu", DEEPJET_MATH=kind)
         prototxt, model, inputs = self.files("toy" if self.toy else "fcn8s", train=True)
         made = solver.make(caffe_pb2.SolverParameter(
             train_net_param=text.read_net(prototxt), base_lr=1e-14, lr_policy="fixed", momentum=0.99, weight_decay=5e-4,
-            max_iter=10**6, snapshot_prefix=os.path.join(self.folder, "unused")))
+            max_iter=10**6, snapshot_prefix=os.path.join(self.folder, "unused"), random_seed=1, **fields))
+        if plain:
+            made.on_card.can = lambda: False
+            made.net._find_what_repeats = lambda *_: ((), ())
         made.net.copy_from(model)
         for blob, array in inputs.items():
             made.net.blobs[blob].data[...] = array
@@ -349,18 +356,18 @@ def accuracy(part):
         for label, kind in part.maths().items():
             found[f"{label} {shape[2]}x{shape[3]} against {'float32' if shape == SIZE else 'float64'}"] = error(kind, shape)
             part.keep(scores=found)
-    steps = []
-    for _ in range(2):
-        trainer = part.trainer("fast")
-        for layer in trainer.net.layers:
-            if layer.type == "Dropout":
-                layer.active = False
-        trainer.net.clear_param_diffs()
-        loss = trainer.net.forward_backward()
-        steps.append([np.float64(loss), *(np.array(blob.diff) for blob in trainer.net.learnable_params[:4])])
-        del trainer
-        gc.collect()
-    part.keep(training={"same bits": all(np.array_equal(*pair) for pair in zip(*steps)), "loss": float(steps[0][0])})
+    for label, fields in (("", {}), (", accumulated and clipped", {"iter_size": 2, "clip_gradients": 1e-3})):
+        runs = []
+        for plain in (True, False):
+            trainer = part.trainer("fast", plain, average_loss=100, **fields)
+            trainer.step(5)
+            graph = trainer.net._repeated.recording is not None
+            blobs = [*trainer.net.learnable_params[:4], *trainer.history.blobs[:4]]
+            runs.append([np.array(trainer.losses), *(np.array(blob.data) for blob in blobs)])
+            del trainer, blobs
+            gc.collect()
+        found = {"same bits": all(np.array_equal(*pair) for pair in zip(*runs)), "loss": float(runs[0][0][-1]), "graph": graph}
+        part.keep(**{f"training{label}": found})
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
@@ -491,27 +498,30 @@ def _torch_training(part):
 
 
 def training(part):
-    """One step of FCN-8s' heavy learning: forward, backward, update; ours brings the loss to the host each time, too."""
+    """One step of FCN-8s' heavy learning: forward, backward, update; ours brings losses to the host every STEPS steps."""
     for label, kind in part.maths().items():
-        trainer = part.trainer(kind)
-        others = {}
+        trainer, others = part.trainer(kind), {}
         if part.torch is not None:
-            others = {f"torch {label}": part.torch_pairs(_torch_training(part))[f"torch {label}"]}
-        took = part.turns({label: lambda trainer=trainer: trainer.step(1)}, others, 3)
-        part.keep(seconds={**part.result.get("seconds", {}), **took})
+            step = part.torch_pairs(_torch_training(part))[f"torch {label}"]
+            others = {f"torch {label}": lambda step=step: [step() for _ in range(part.steps)]}
+        took = part.turns({label: lambda trainer=trainer: trainer.step(part.steps)}, others, 3)
+        part.keep(seconds={**part.result.get("seconds", {}), **{name: seconds / part.steps for name, seconds in took.items()}},
+                  graph={**part.result.get("graph", {}), label: trainer.net._repeated.recording is not None})
         trainer = others = None
         gc.collect()
 
 
 def idle(part):
     """How long the card does nothing: the whole against the sum of what was queued, each alone."""
+    from solvers import snapshot
+
     name = "toy" if part.toy else "fcn8s"
     net = part.net(name, "fast")
     net.forward()
-    queued = _queued(part.card, net.forward)
+    queued = _queued(part.card, net.forward, net)
     replayed = part.turns({"it": net.forward}, {}, 1)["it"]
     graph = net._repeated.recording is not None
-    net._repeated.run = lambda key, work: work()  # plainly each time
+    net._find_what_repeats, net._repeats = lambda *_: ((), ()), {}  # plainly each time
     plain = part.turns({"it": net.forward}, {}, 1)["it"]
     begun = time.perf_counter()
     net.forward()
@@ -524,14 +534,25 @@ def idle(part):
     gc.collect()
     trainer = part.trainer("fast")
     trainer.step(2)
-    queued = _queued(part.card, lambda: trainer.step(1))
-    whole = part.turns({"it": lambda: trainer.step(1)}, {}, 1)["it"]
+    queued = _queued(part.card, lambda: trainer.step(1), trainer.net)
+    replayed = part.turns({"it": lambda: trainer.step(part.steps)}, {}, 1)["it"] / part.steps
+    graph = trainer.net._repeated.recording is not None
+    begun = time.perf_counter()
+    trainer.net.clear_param_diffs()
+    trainer.on_card.queue(snapshot.record(trainer))
+    trainer.iter += 1
+    host = time.perf_counter() - begun
+    trainer.settle()
     each = _each(part, queued)
-    part.keep(training={"plain": whole, "launches": len(queued), "busy": sum(seconds for _, seconds in each),
-                        "kernels": _by_name(each)})
+    part.keep(training={"replayed": replayed, "graph": graph, "host": host, "launches": len(queued),
+                        "busy": sum(seconds for _, seconds in each), "kernels": _by_name(each)})
+    trainer = None
+    gc.collect()
+    trainer = part.trainer("fast", plain=True)
+    part.keep(training={**part.result["training"], "plain": part.turns({"it": lambda: trainer.step(1)}, {}, 1)["it"]})
 
 
-def _queued(card, work):
+def _queued(card, work, net):
     """Return [(name, function that queues it again), ...] of what `work` queues on a card when it is done plainly."""
     found, launch, clear, copy = [], card.launch, card.clear, card.copy
 
@@ -544,9 +565,7 @@ def _queued(card, work):
     card.clear = lambda *arguments, **options: note("clear", clear, arguments, options)
     card.copy = lambda *arguments, **options: note("copy", copy, arguments, options)
     try:
-        net = getattr(getattr(work, "__self__", None), "_repeated", None)
-        if net is not None:
-            net.key = None  # so that it is done plainly
+        net._repeated.key = None  # so that it is done plainly
         work()
     finally:
         del card.launch, card.clear, card.copy
@@ -600,7 +619,7 @@ def memory_ours(part):
     gc.collect()
     arena.peak = arena.taken
     trainer = part.trainer("fast")
-    trainer.step(3)
+    trainer.step(5)
     part.keep(training=[arena.peak, arena.capacity])
 
 

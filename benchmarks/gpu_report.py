@@ -33,7 +33,8 @@ def goals(results):
     scores = accuracy.get("scores", {})
     worst = next((one["error"] for name, one in scores.items() if name.startswith("fp32") and name.endswith("float64")), None)
     goal("right: FCN-8s' score in fp32 against the float64 CPU, relative error", ERROR, worst)
-    bits = [one["same bits"] for one in (*scores.values(), accuracy.get("training", {"same bits": True}))] if scores else None
+    steps = [one for name, one in accuracy.items() if name.startswith("training")]
+    bits = [one["same bits"] for one in (*scores.values(), *steps)] if scores else None
     goal("right: the same bits on every run", "all", bits and f"{sum(bits)} of {len(bits)}", bits and all(bits))
     forward = results.get("forwards", {}).get("nets", {}).get("FCN-8s", {}).get("seconds", {})
     goal("FCN-8s forward, fp32, ours / torch's", 1, _ratio(forward, "fp32"))
@@ -53,7 +54,7 @@ def idle_share(found):
     """Return the share of the time in which nothing of what was queued ran."""
     if not found:
         return None
-    return max(0.0, 1 - found["busy"] / found.get("replayed", found["plain"]))
+    return max(0.0, 1 - found["busy"] / found["replayed"])
 
 
 def _counts(found):
@@ -118,7 +119,9 @@ def _accuracy(part, results):
     table = [(name, f"{one['error']:.1e}", f"{100 * one['same class']:.3f} %", one["same bits"])
              for name, one in part["scores"].items()]
     lines = _table(("FCN-8s' score", "relative error", "pixels of the same class", "same bits in 4 runs"), table)
-    return lines + (["", f"Training step twice: same bits {part['training']['same bits']}."] if "training" in part else [])
+    steps = [f"- five steps of {name}, waiting for each pass and queued (graph: {one['graph']}): same bits {one['same bits']}"
+             for name, one in part.items() if name.startswith("training")]
+    return lines + ["", *steps] if steps else lines
 
 
 def _ceilings(part, results):
@@ -147,7 +150,8 @@ def _forwards(part, results):
 
 
 def _training(part, results):
-    return _table(HEAD, [("FCN-8s, forward, backward, update", *_beside(part["seconds"]))])
+    return _table((*HEAD, "replayed as a graph"),
+                  [("FCN-8s, forward, backward, update", *_beside(part["seconds"]), part["graph"].get("fp32"))])
 
 
 def _steps(part, results):
@@ -173,9 +177,9 @@ def _idle(part, results):
         if what not in part:
             continue
         one = part[what]
-        whole = f"{_time(one['replayed'])} replayed (graph: {one['graph']}), " if "replayed" in one else ""
-        host = f", Python takes {_time(one['host'])}" if "host" in one else ""
-        lines += [f"FCN-8s {what}: {whole}{_time(one['plain'])} plainly{host}; {one['launches']} launches, each alone "
+        lines += [f"FCN-8s {what}: {_time(one['replayed'])} replayed (graph: {one['graph']}), {_time(one.get('plain'))} plainly, "
+                  f"Python takes {_time(one['host'])} {'plainly' if what == 'forward' else 'replayed'}; "
+                  f"{one['launches']} launches, each alone "
                   f"{_time(one['busy'])} in all: idle {100 * idle_share(one):.1f} %.", ""]
         lines += [*_table(("kernel", "launches", "in all"), [(name, count, _time(seconds))
                                                            for name, (count, seconds) in one["kernels"].items()]), ""]

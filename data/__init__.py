@@ -1,4 +1,4 @@
-"""Food: data sets, transforms, metrics and colours. Needs NumPy, SciPy, Pillow and h5py; knows no layer."""
+"""Food: data sets, databases, transforms, metrics and colours. Needs NumPy, SciPy, Pillow and h5py; knows no layer."""
 
 from netspec.errors import let_imports_be_interrupted
 

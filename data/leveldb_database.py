@@ -37,7 +37,7 @@ class Database:
     def __init__(self, path):
         self.path, self.title = path, f"LevelDB database '{path}'"
         shadow = tempfile.mkdtemp(prefix="deepjet-leveldb-")
-        weakref.finalize(self, shutil.rmtree, shadow, ignore_errors=True)
+        weakref.finalize(self, _remove, shadow, os.getpid())
         try:
             names = os.listdir(path)
             for name in names:
@@ -99,6 +99,12 @@ class Database:
         except package.Error as error:
             where = f"behind key '{last.decode('utf-8', 'replace')}'" if last is not None else "at its first record"
             raise Error(f"{self.title}: damaged {where}: {_said(error, self._shadow, self.path)}") from None
+
+
+def _remove(shadow, process):
+    # A forked process that ends leaves the folder to the one that reads from it.
+    if os.getpid() == process:
+        shutil.rmtree(shadow, ignore_errors=True)
 
 
 def _said(error, shadow, path):

@@ -18,21 +18,31 @@ def resize(picture, height, width):
     if (tall, wide) == (2 * height, 2 * width):
         sums = picture[0::2, 0::2].astype(np.uint16) + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]
         return ((sums + 2) >> 2).astype(np.uint8)
-    deep = picture.reshape(tall, wide, -1)
+    channels = picture.size // (tall * wide)
     x, left, right = _weights(width, wide)
     y, above, below = _weights(height, tall)
     inside = (x >= 0) & (x < wide - 1)
     # Beyond the first and last column there is nothing to weigh; rows are weighed even there, as OpenCV does.
-    left, right = np.where(inside, left, 1 << BITS), np.where(inside, right, 0)
+    left, right = np.where(inside, left, 1 << BITS).astype(np.int32), np.where(inside, right, 0).astype(np.int32)
     x = np.clip(x, 0, wide - 1)
+    # Columns of all channels side by side: NumPy gathers single values faster than triples.
+    one, other = (((column[:, None] * channels) + np.arange(channels)).ravel() for column in (x, np.minimum(x + 1, wide - 1)))
+    left, right = np.repeat(left, channels), np.repeat(right, channels)
     first, second = np.clip(y, 0, tall - 1), np.clip(y + 1, 0, tall - 1)
     # Only the rows that are used are weighed across, each of them once.
     used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    rows = deep[used]
-    across = rows[:, x] * left[:, None] + rows[:, np.minimum(x + 1, wide - 1)] * right[:, None] >> 4
-    first, second = across[place[:height]], across[place[height:]]
-    sums = (first * above[:, None, None] >> 16) + (second * below[:, None, None] >> 16)
-    return (sums + 2 >> 2).astype(np.uint8).reshape(height, width, *picture.shape[2:])
+    rows = picture.reshape(tall, -1)[used]
+    across = rows[:, one] * left
+    across += rows[:, other] * right
+    across >>= 4
+    sums, more = across[place[:height]], across[place[height:]]
+    sums *= above[:, None]
+    more *= below[:, None]
+    sums >>= 16
+    more >>= 16
+    sums += more
+    sums += 2
+    return (sums >> 2).astype(np.uint8).reshape(height, width, *picture.shape[2:])
 
 
 def _weights(count, length):
@@ -41,6 +51,7 @@ def _weights(count, length):
     places = ((np.arange(count) + 0.5) * scale - 0.5).astype(np.float32)
     before = np.floor(places)
     share = places - before
+
     def bits(weight):
         return np.rint(weight * np.float32(1 << BITS)).astype(np.int32)
 

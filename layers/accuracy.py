@@ -91,7 +91,7 @@ class Accuracy(Layer):
         outer, classes, inner = split_axes(bottom[0].shape, self._axis(bottom[0].num_axes))
         if self._flag is None:
             self._flag = Flag(card)
-        codes, counts = card.arena.take(4 * outer * inner), card.arena.take(8 * classes)
+        codes, counts = card.arena.borrow(4 * outer * inner), card.arena.borrow(8 * classes)
         card.run(accuracy_cuda, outer * inner, bottom[0].on(card), bottom[1].on(card), classes, inner, param.top_k,
                  param.HasField("ignore_label"), param.ignore_label, self._flag.lowered(), codes.span)
         count_up(card, codes.span, outer * inner, 2 * classes, counts.span)
@@ -100,7 +100,7 @@ class Accuracy(Layer):
 
     def flag_cuda(self):
         """Return the flag of a label that is no class number."""
-        return None if self._flag is None else self._flag.span
+        return self._flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""

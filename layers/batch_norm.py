@@ -8,7 +8,7 @@ divided by the third, zeros if that is 0.
 
 dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps), with `use_global_stats` dy / sqrt(variance + eps). The parameters have
 no gradient: rates (lr_mult) other than 0 are refused (files of old that list three of them are upgraded when they are read).
-Works in place; a copy of y is kept, since a Scale often follows in place. Sums: `layers.core.normalize`. `eps` is 1e-5 unless
+Works in place; a copy of y is kept, since a Scale often follows in place. Sums: `layers.core.moments`. `eps` is 1e-5 unless
 given. Source: Caffe's BatchNormLayer.
 """
 
@@ -20,7 +20,7 @@ from layers.core.blob import Blob
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
-from layers.core.normalize import (
+from layers.core.moments import (
     center_on_card,
     divide_on_card,
     moments,
@@ -117,6 +117,11 @@ class BatchNorm(Layer):
             normalize(dy, dx, np.zeros(self.sizes[1], self.dtype), self.deviation.data, self.sizes)
         else:
             normalize_backward(self.normal.data, dy, dx, self.deviation.data, self.sizes)
+
+    @property
+    def gathers(self):
+        """Whether forward adds to the statistics."""
+        return not self.uses_global
 
     def bytes_cuda(self):
         """Return the bytes on a card beside the blobs: the copy of y, statistics; means of gradients within a call."""

@@ -10,6 +10,8 @@ import math
 from layers.core.layer import Layer
 from layers.core.rows import RowsOnCard, add_rows, row_numbers, take_rows
 
+INT64 = 7  # ONNX's number of the type
+
 
 class BatchReindex(Layer):
     """Pick images."""
@@ -56,20 +58,32 @@ class BatchReindex(Layer):
             dx.fill(0)
             add_rows(dy, self._numbers(bottom), dx)
 
+    @staticmethod
+    def onnx(export, param, source, index):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        return [export.node("Gather", source, export.node("Cast", index, to=INT64))]
+
     def bytes_cuda(self):
         """Return the bytes on a card beside the blobs: the numbers, and who follows whom."""
         return 12 * self._count, 0
 
-    def forward_cuda(self, bottom, top):
-        """Copy."""
+    def _on_card(self):
         if self._rows_on_card is None:
             self._rows_on_card = RowsOnCard(self.card)
-        self._rows_on_card.read(bottom[1].on(self.card), bottom[0].shape[0], self._count)
-        self._rows_on_card.take(bottom[0].on(self.card), top[0].write_on(self.card), self._count, self._width)
+        return self._rows_on_card
+
+    def forward_cuda(self, bottom, top):
+        """Copy."""
+        self._on_card().read(bottom[1].on(self.card), bottom[0].shape[0], self._count)
+        self._on_card().take(bottom[0].on(self.card), top[0].write_on(self.card), self._count, self._width)
+
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._on_card().flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
-        if self._rows_on_card.flag.raised():
+        if self._on_card().flag.raised():
             self._numbers(bottom)
 
     def backward_cuda(self, top, propagate_down, bottom):
@@ -78,4 +92,4 @@ class BatchReindex(Layer):
         if propagate_down[0]:
             dx = bottom[0].write_on(self.card, diff=True)
             self.card.clear(dx, 4 * bottom[0].count)
-            self._rows_on_card.add(top[0].on(self.card, diff=True), dx, self._count, self._width)
+            self._on_card().add(top[0].on(self.card, diff=True), dx, self._count, self._width)

@@ -191,6 +191,11 @@ class BN(Layer):
 
     # --- on a card ----------------------------------------------------------------------------------------------------
 
+    @property
+    def gathers(self):
+        """Whether forward moves the running statistics."""
+        return self.statistics == BATCH and self.has_running
+
     def has_cuda(self):
         """Unless tops tell what was found."""
         return len(self.param.top) <= 1

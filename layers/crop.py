@@ -88,6 +88,10 @@ class Crop(Layer):
         if propagate_down[1] and bottom[1].has_diff:
             bottom[1].diff.fill(0)
 
+    def bytes_cuda(self):
+        """Return the bytes on the card beside the blobs: the tables."""
+        return 4 * (self.rows.size + self.targets.size), 0
+
     def _tables(self):
         """Return the spans of `rows` and `targets`, int32, on the card."""
         if self._tables_for != self._made_for:

@@ -19,12 +19,13 @@ from layers.core.convolutional import ConvolutionalLayer
 from layers.core.cpu import convolve, depthwise
 from layers.core.cpu.choose import Kernels, forced
 from layers.core.cpu.convolve import Window
-from netspec import geometry
+from netspec import caffe_pb2, geometry
 
 
 class Deconvolution(ConvolutionalLayer):
     """The transposed convolution over the last axes of the bottom; see the file's head."""
 
+    way = "image"
     slide = staticmethod(geometry.deconv_out)
     of_a_size = (*ConvolutionalLayer.of_a_size, "_maybe_diagonal")
 
@@ -87,6 +88,10 @@ class Deconvolution(ConvolutionalLayer):
                     self.kernels.forward(error, self.blobs[0], None, small_error)
                 else:
                     depthwise.forward(self.window, error, diagonal, None, small_error)
+
+    def bytes_cuda(self):
+        learns = self.phase == caffe_pb2.TRAIN and self.wanted(0)
+        return (0, 0) if self.on_card is not None and self._diagonal_on_card() and not learns else super().bytes_cuda()
 
     def variant(self):
         """Which of the two ways `forward_cuda` goes."""

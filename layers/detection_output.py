@@ -14,8 +14,8 @@ of them (of equal ones the first), best first, each kept unless its box overlaps
 (intersection over union); after each that was kept the threshold, while above 0.5, is multiplied by `eta`. Of all classes of an
 image the best `keep_top_k` stay, the others are dropped. Rows go by image, class and confidence.
 
-Boxes are decoded in float64 and rounded to float32, overlaps are float64. There is no gradient. It runs on the CPU, also in a net
-on a card: how long the list is must be known there. Nothing is written for `save_output_param`, and nothing drawn for
+Boxes are decoded in float64 and rounded to float32, overlaps are float64. There is no gradient. A card decodes and the host makes
+the list, as in SSD: how long it is must be known there. Nothing is written for `save_output_param`, and nothing drawn for
 `visualize`. Source: SSD's DetectionOutputLayer.
 """
 
@@ -26,6 +26,8 @@ import numpy as np
 
 from layers.core.cpu import parallel
 from layers.core.cpu.compiled import cached
+from layers.core.cuda.index import over
+from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
 from netspec import caffe_pb2
 
@@ -85,11 +87,39 @@ class DetectionOutput(Layer):
         param = self.param.detection_output_param
         images, classes = bottom[0].shape[0], param.num_classes
         priors = bottom[2].peek().reshape(2, -1, 4)
-        count, located = priors.shape[1], 1 if param.share_location else classes
-        confidences = bottom[1].peek().reshape(images, count, classes)
-        boxes = np.empty((images, located, count, 4), self.dtype)
-        parallel.run(decode_cpu, images * located, bottom[0].peek().reshape(images, count, located, 4), priors, boxes,
+        boxes = np.empty(self._sizes(bottom), self.dtype)
+        parallel.run(decode_cpu, images * boxes.shape[1], bottom[0].peek().reshape(images, -1, boxes.shape[1], 4), priors, boxes,
                      param.code_type, param.variance_encoded_in_target, work=boxes.size)
+        self._list(boxes, bottom[1].peek().reshape(images, -1, classes), top)
+
+    def _sizes(self, bottom):
+        """Return (images, classes that have boxes of their own, prior boxes, 4)."""
+        param = self.param.detection_output_param
+        return bottom[0].shape[0], 1 if param.share_location else param.num_classes, bottom[2].count // 8, 4
+
+    def forward_cuda(self, bottom, top):
+        """Decode there, suppress and list here."""
+        card, param, sizes = self.card, self.param.detection_output_param, self._sizes(bottom)
+        boxes = np.empty(sizes, np.float32)
+        held = card.arena.take(max(boxes.nbytes, 4))
+        card.run(decode_cuda, boxes.size // 4, bottom[0].on(card), bottom[2].on(card), held.span, param.code_type,
+                 param.variance_encoded_in_target, *sizes[1:3])
+        card.download(boxes, held.span)
+        self._list(boxes, bottom[1].peek().reshape(sizes[0], -1, param.num_classes), top)
+
+    def bytes_cuda(self):
+        """Return the bytes on a card beside the blobs: the boxes, within forward."""
+        return 0, self._scratch
+
+    def reshape(self, bottom, top):
+        """Shape the top: how many rows there will be is not known."""
+        super().reshape(bottom, top)
+        self._scratch = 4 * math.prod(self._sizes(bottom))
+
+    def _list(self, boxes, confidences, top):
+        """Write the detections among decoded boxes."""
+        param = self.param.detection_output_param
+        images, count, classes = confidences.shape
         nms = param.nms_param
         kept, lengths = np.empty((images, classes, count), np.int32), np.zeros((images, classes), np.int64)
         least = param.confidence_threshold if param.HasField("confidence_threshold") else -math.inf
@@ -121,6 +151,21 @@ class DetectionOutput(Layer):
         if any(propagate_down):
             self.fail("has no gradient; set propagate_down: false for its bottoms")
 
+    backward_cuda = backward
+
+
+@cached
+def decode_at(code, left, top, right, bottom, a, b, d, e):
+    """Return one box, float64, for a prior box and what is predicted, times the variances."""
+    wide, tall = right - left, bottom - top
+    if code == CENTER_SIZE:
+        x, y = a * wide + (left + right) / 2, b * tall + (top + bottom) / 2
+        half_wide, half_tall = math.exp(d) * wide / 2, math.exp(e) * tall / 2
+        return x - half_wide, y - half_tall, x + half_wide, y + half_tall
+    if code == CORNER_SIZE:
+        return left + a * wide, top + b * tall, right + d * wide, bottom + e * tall
+    return left + a, top + b, right + d, bottom + e
+
 
 @cached
 def decode_cpu(first, last, locations, priors, boxes, code, encoded):
@@ -129,23 +174,12 @@ def decode_cpu(first, last, locations, priors, boxes, code, encoded):
     for number in range(first, last):
         image, c = number // located, number % located
         for p in range(count):
-            left, top = float(priors[0, p, 0]), float(priors[0, p, 1])
-            right, bottom = float(priors[0, p, 2]), float(priors[0, p, 3])
-            wide, tall = right - left, bottom - top
-            a, b = float(locations[image, p, c, 0]), float(locations[image, p, c, 1])
-            d, e = float(locations[image, p, c, 2]), float(locations[image, p, c, 3])
+            prior, place, box = priors[0, p], locations[image, p, c], boxes[image, c, p]
+            a, b, d, e = float(place[0]), float(place[1]), float(place[2]), float(place[3])
             if not encoded:
                 a, b, d, e = a * priors[1, p, 0], b * priors[1, p, 1], d * priors[1, p, 2], e * priors[1, p, 3]
-            if code == CENTER_SIZE:
-                x, y = a * wide + (left + right) / 2, b * tall + (top + bottom) / 2
-                half_wide, half_tall = math.exp(d) * wide / 2, math.exp(e) * tall / 2
-                left, top, right, bottom = x - half_wide, y - half_tall, x + half_wide, y + half_tall
-            elif code == CORNER_SIZE:
-                left, top, right, bottom = left + a * wide, top + b * tall, right + d * wide, bottom + e * tall
-            else:
-                left, top, right, bottom = left + a, top + b, right + d, bottom + e
-            box = boxes[image, c, p]
-            box[0], box[1], box[2], box[3] = left, top, right, bottom
+            box[0], box[1], box[2], box[3] = decode_at(code, float(prior[0]), float(prior[1]), float(prior[2]), float(prior[3]),
+                                                       a, b, d, e)
 
 
 @cached
@@ -192,3 +226,20 @@ def suppress_cpu(first, last, confidences, boxes, kept, lengths, background, lea
                 if eta < 1 and limit > 0.5:
                     limit *= eta
         lengths[image, c] = length
+
+
+@kernel("float*, float*, float*, int, bool, int, int, int")
+def decode_cuda(locations, priors, boxes, code, encoded, located, priors_count, count):
+    """All boxes; as `decode_cpu`."""
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        row = over(i, priors_count)
+        p = i - row * priors_count
+        image = over(row, located)
+        place, prior, spread = 4 * ((image * priors_count + p) * located + row - image * located), 4 * p, 4 * (priors_count + p)
+        a, b = np.float64(locations[place]), np.float64(locations[place + 1])
+        d, e = np.float64(locations[place + 2]), np.float64(locations[place + 3])
+        if not encoded:
+            a, b, d, e = a * priors[spread], b * priors[spread + 1], d * priors[spread + 2], e * priors[spread + 3]
+        left, top, right, bottom = decode_at(code, np.float64(priors[prior]), np.float64(priors[prior + 1]),
+                                             np.float64(priors[prior + 2]), np.float64(priors[prior + 3]), a, b, d, e)
+        boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3] = left, top, right, bottom

@@ -12,6 +12,8 @@ from layers.core.cuda import sums
 from layers.core.layer import Layer
 from layers.core.rows import RowsOnCard, add_rows, row_numbers, take_rows
 
+INT64 = 7  # ONNX's number of the type
+
 
 class Embed(Layer):
     """Learned vectors for numbers."""
@@ -71,23 +73,37 @@ class Embed(Layer):
         """Return the bytes on a card beside the blobs: the numbers, and who follows whom."""
         return 12 * self._count, 0
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.embed_param
+        rows = export.node("Gather", export.parameter(0, own.input_dim, own.num_output), export.node("Cast", source, to=INT64))
+        return [export.node("Add", rows, export.parameter(1, own.num_output)) if own.bias_term else rows]
+
     def reshape(self, bottom, top):
         """Shape the top."""
         super().reshape(bottom, top)
         self._count = bottom[0].count
 
-    def forward_cuda(self, bottom, top):
-        """Look up."""
+    def _on_card(self):
         if self._rows_on_card is None:
             self._rows_on_card = RowsOnCard(self.card)
+        return self._rows_on_card
+
+    def forward_cuda(self, bottom, top):
+        """Look up."""
         param, count = self.param.embed_param, bottom[0].count
-        self._rows_on_card.read(bottom[0].on(self.card), param.input_dim, count)
-        self._rows_on_card.take(self.blobs[0].on(self.card), top[0].write_on(self.card), count, param.num_output,
+        self._on_card().read(bottom[0].on(self.card), param.input_dim, count)
+        self._on_card().take(self.blobs[0].on(self.card), top[0].write_on(self.card), count, param.num_output,
                                 self.blobs[1].on(self.card) if len(self.blobs) > 1 else None)
+
+    def flag_cuda(self):
+        """Return the flag of a number that is none."""
+        return self._on_card().flag.span
 
     def check_cuda(self, bottom, top):
         """Refuse a number that is none."""
-        if self._rows_on_card.flag.raised():
+        if self._on_card().flag.raised():
             self._numbers(bottom)
 
     def backward_cuda(self, top, propagate_down, bottom):
@@ -95,7 +111,7 @@ class Embed(Layer):
         self._refuse_gradient(propagate_down)
         slopes, count, width = top[0].on(self.card, diff=True), bottom[0].count, self.param.embed_param.num_output
         if self.param_propagate_down[0]:
-            self._rows_on_card.add(slopes, self.blobs[0].change_on(self.card, diff=True), count, width)
+            self._on_card().add(slopes, self.blobs[0].change_on(self.card, diff=True), count, width)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             sums.add_up(self.card, sums.VALUES, slopes, slopes, (count, width, 1), self.blobs[1].change_on(self.card, diff=True),
                         adds=True)

@@ -3,9 +3,9 @@
     layer { name: "out" type: "HDF5Output" bottom: "fc7" bottom: "label" hdf5_output_param { file_name: "features.h5" } }
 
 The first forward writes a new file (whole or not at all), each later one appends its rows (axis 0), so that the file is
-what HDF5Data reads. Both bottoms have as many rows, and the lengths of a row stay. Caffe keeps only the first batch and stops
-at the second. `file_name` is relative to the working directory. float32, or float64 in a net of float64. Source: Caffe's
-HDF5OutputLayer.
+what HDF5Data reads. Both bottoms have as many rows, and the lengths of a row stay. (Caffe makes the data sets anew in each
+forward, which only the first one can.) `file_name` is relative to the working directory. float32, or float64 in a net of
+float64. Source: Caffe's HDF5OutputLayer.
 """
 
 import h5py

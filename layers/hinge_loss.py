@@ -66,6 +66,10 @@ class HingeLoss(LossLayer):
         state.sum_up(hinge_loss_cuda, bottom[0].count, top[0].write_on(self.card), images, bottom[0].on(self.card),
                      bottom[1].on(self.card), bottom[0].count // max(1, images), self.squares, state.flag.lowered())
 
+    def flag_cuda(self):
+        """Return the flag of a label that is no class number."""
+        return self.loss_on_card().flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""
         if self.loss_on_card().flag.raised():

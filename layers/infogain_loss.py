@@ -156,6 +156,10 @@ class InfogainLoss(LossLayer):
                      prob, bottom[1].on(self.card), self._gains(bottom).on(self.card), channels, inner,
                      self.ignore_label is not None, self.ignore_label or 0, SMALLEST, state.flag.lowered())
 
+    def flag_cuda(self):
+        """Return the flag of a label that is no class number."""
+        return self.loss_on_card().flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a label that is no class number."""
         if self.loss_on_card().flag.raised():

@@ -14,8 +14,9 @@ import numpy as np
 from layers.core.cpu import blas
 from layers.core.cuda import tiles
 from layers.core.cuda.convolution import bias_gradient
-from layers.core.cuda.gemm import gemm
+from layers.core.cuda.gemm import gemm, gemm_bytes
 from layers.core.layer import Layer
+from netspec import caffe_pb2
 
 STEP = 512  # outputs, or inputs, that one product takes of the weights
 PRODUCT = 1 << 20  # values of the weights' gradient made at a time before they are added
@@ -52,6 +53,7 @@ class InnerProduct(Layer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
+        self._all = self._sizes(bottom, top)
         wanted = self.param_shapes([bottom[0].shape])[0]
         if self.blobs[0].shape != wanted:
             self.fail(f"the bottom {list(bottom[0].shape)} needs weights {list(wanted)}, but they are "
@@ -107,6 +109,14 @@ class InnerProduct(Layer):
                 np.matmul(dy, weight[:, first:last], out=dx[:, first:last])
 
             blas.each(_steps(dx.shape[1], STEP), back, x.size * dy.shape[1])
+
+    def bytes_cuda(self):
+        m, n, k = self._all
+        products = [(m, n, k)]
+        if self.phase == caffe_pb2.TRAIN:
+            transpose = self.param.inner_product_param.transpose
+            products += [(m, k, n), (k, n, m, True) if transpose else (n, k, m, True)]
+        return 0, max(gemm_bytes(self.card, *product) for product in products)
 
     def forward_cuda(self, bottom, top):
         """One product."""

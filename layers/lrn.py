@@ -119,7 +119,7 @@ class LRN(Layer):
             return
         card, blob, (half, alpha, beta, k) = self.card, bottom[0], self._numbers()
         x, y, dy = blob.on(card), top[0].on(card), top[0].on(card, diff=True)
-        scale, ratio = card.arena.take(blob.count * 4), card.arena.take(blob.count * 4)
+        scale, ratio = card.arena.borrow(blob.count * 4), card.arena.borrow(blob.count * 4)
         card.run(lrn_ratio_cuda, blob.count, x, y, dy, scale.span, ratio.span, self._across, half, alpha, k, *blob.shape[1:])
         card.run(lrn_backward_cuda, blob.count, x, dy, scale.span, ratio.span, blob.write_on(card, diff=True), self._across, half,
                  2 * alpha * beta, beta, *blob.shape[1:])

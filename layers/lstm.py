@@ -83,7 +83,7 @@ class LSTM(RecurrentLayer):
 
     def output_slopes_on_card(self, top):
         """As `output_slopes`."""
-        self._cell_slopes_on_card = self.card.arena.take(4 * self.streams * self.size)
+        self._cell_slopes_on_card = self.card.arena.borrow(4 * self.streams * self.size)
         self.card.clear(self._cell_slopes_on_card.span)
         return top[0].on(self.card, diff=True), None
 

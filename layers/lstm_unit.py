@@ -76,7 +76,7 @@ class LSTMUnit(Layer):
         """Write the gradients of cells and gates."""
         self._refuse_gradient(propagate_down)
         if any(propagate_down):
-            spare = [self.card.arena.take(4 * blob.count) for blob in bottom[:2]]
+            spare = [self.card.arena.borrow(4 * blob.count) for blob in bottom[:2]]
             cells, gates = (blob.write_on(self.card, diff=True) if wanted else part.span
                             for blob, wanted, part in zip(bottom, propagate_down, spare))
             self.card.run(lstm_unit_backward_cuda, bottom[0].count, bottom[0].on(self.card), self.acts.on(self.card),

@@ -6,7 +6,7 @@ is the root of the mean square distance from the mean; `eps` is 1e-9 unless give
     dx = (dy - mean(dy) - y mean(dy y)) / (deviation + eps)     or     dy - mean(dy)
 
 which, as in Caffe, is the gradient without eps: off by a share of eps / deviation. Bottoms have up to 4 axes and the top always
-has 4, the missing ones of length 1. Works in place (Caffe's gradient in place is wrong). Sums: `layers.core.normalize`. Source:
+has 4, the missing ones of length 1. Works in place (Caffe's gradient in place is wrong). Sums: `layers.core.moments`. Source:
 Caffe's MVNLayer.
 """
 
@@ -18,7 +18,7 @@ from layers.core.blob import Blob
 from layers.core.cpu.compiled import cached
 from layers.core.cuda.kernel import cuda, kernel
 from layers.core.layer import Layer
-from layers.core.normalize import (
+from layers.core.moments import (
     center_on_card,
     divide_on_card,
     moments,

@@ -238,7 +238,7 @@ class Pooling(Layer):
         else:
             winners = self._kept_on_card(top[0].count)
             if not self._winners_known:  # and they are not known then: the next forward may be a recorded one
-                again = card.arena.take(4 * top[0].count)  # y, which nobody needs; it is ours until the kernel is queued
+                again = card.arena.borrow(4 * top[0].count)  # y, which nobody needs; it is ours until the kernel is queued
                 card.run(max_cuda, top[0].count, bottom[0].on(card), again.span, winners, again.span, True, False, *lengths)
             card.run(winners_backward_cuda, count, winners, dy, bottom[0].write_on(card, diff=True), *lengths)
 

@@ -95,7 +95,7 @@ class RNN(RecurrentLayer):
     def output_slopes_on_card(self, top):
         """As `output_slopes`."""
         card, size, count = self.card, self.size, self.outputs.count
-        slopes, hidden = card.arena.take(4 * count), card.arena.take(4 * count)
+        slopes, hidden = card.arena.borrow(4 * count), card.arena.borrow(4 * count)
         card.run(tangent_backward_cuda, count, self.outputs.on(card), top[0].on(card, diff=True), slopes.span, 1)
         if self.param_propagate_down[-2]:
             self.add_product_on_card(slopes.span, self.gates.on(card), self.blobs[-2], count // size)

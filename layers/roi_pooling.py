@@ -99,6 +99,10 @@ class ROIPooling(Layer):
         card.run(roi_cuda, self.count, bottom[0].on(card), bottom[1].on(card), top[0].write_on(card), self._winners_on_card.span,
                  self._flag.lowered(), bottom[0].shape[0], *self.sizes)
 
+    def flag_cuda(self):
+        """Return the flag of a region of no image."""
+        return self._flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse a region of no image."""
         if self._flag.raised():
@@ -117,7 +121,7 @@ class ROIPooling(Layer):
 @cached
 def rounded_at(x):
     """Return x rounded to a whole number, halves away from zero, as C's round."""
-    return int(math.floor(x + 0.5)) if x >= 0 else int(math.ceil(x - 0.5))
+    return np.int32(math.floor(x + 0.5)) if x >= 0 else np.int32(math.ceil(x - 0.5))
 
 
 @cached
@@ -192,7 +196,7 @@ def roi_backward_cpu(first, last, regions, dy, dx, winners, count, channels, hei
 
 @kernel("float*, float*, float*, int*, int*, int, int, int, int, int, int, float, int")
 def roi_cuda(x, regions, y, winners, flag, images, channels, height, width, pooled_h, pooled_w, scale, count):
-    """All elements of the top."""
+    """All elements of the top; as `roi_cpu`."""
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         rows = over(i, pooled_w)
         planes = over(rows, pooled_h)
@@ -207,7 +211,14 @@ def roi_cuda(x, regions, y, winners, flag, images, channels, height, width, pool
         y0, y1 = cell_at(rows - planes * pooled_h, pooled_h, top, tall, height)
         x0, x1 = cell_at(i - rows * pooled_w, pooled_w, left, wide, width)
         plane = (np.int64(image) * channels + planes - r * channels) * height * width
-        best, winner = winner_at(x, plane, y0, y1, x0, x1, width, LOWEST)
+        best, winner = np.float32(0), -1
+        if y0 < y1 and x0 < x1:
+            best = LOWEST
+            for row in range(y0, y1):
+                for column in range(x0, x1):
+                    value = x[plane + row * width + column]
+                    if value > best:
+                        best, winner = value, row * width + column
         y[i], winners[i] = best, winner
 
 
@@ -215,23 +226,25 @@ def roi_cuda(x, regions, y, winners, flag, images, channels, height, width, pool
 def roi_backward_cuda(regions, dy, dx, winners, regions_count, channels, height, width, pooled_h, pooled_w, scale, count):
     """All elements of the features' gradient: what the cells give that cover it and that it won, in order."""
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        rows = over(i, width)
-        planes = over(rows, height)
-        image = over(planes, channels)
-        row, column, c = rows - planes * height, i - rows * width, planes - image * channels
+        plane = over(i, height * width)
+        image = over(plane, channels)
+        place = np.int32(i - plane * (height * width))
+        row = place // width
+        column = place - row * width
         total = 0.0
         for r in range(regions_count):
-            if regions[5 * r] != image:
+            region = 5 * r
+            if regions[region] != image:
                 continue
-            left, wide = region_at(regions[5 * r + 1], regions[5 * r + 3], scale)
-            top, tall = region_at(regions[5 * r + 2], regions[5 * r + 4], scale)
+            left, wide = region_at(regions[region + 1], regions[region + 3], scale)
+            top, tall = region_at(regions[region + 2], regions[region + 4], scale)
             if not (top <= row <= top + tall and left <= column <= left + wide):  # rounding may put one pixel more into a cell
                 continue
             first_row, last_row = cells_at(row - top, pooled_h, tall)
             first_column, last_column = cells_at(column - left, pooled_w, wide)
+            base = (r * channels + plane - image * channels) * pooled_h
             for ph in range(first_row, last_row + 1):
-                for pw in range(first_column, last_column + 1):
-                    cell = ((r * channels + c) * pooled_h + ph) * pooled_w + pw
-                    if winners[cell] == row * width + column:
+                for cell in range((base + ph) * pooled_w + first_column, (base + ph) * pooled_w + last_column + 1):
+                    if winners[cell] == place:
                         total += dy[cell]
         dx[i] = total

@@ -111,6 +111,10 @@ class Upsample(Layer):
         card.run(upsample_owners_cuda, bottom[0].count, mask, owners.span, self._flag.lowered(), self.small, self.large)
         card.run(upsample_cuda, top[0].count, x, owners.span, y, 0)
 
+    def flag_cuda(self):
+        """Return the flag of an index that is outside of the top."""
+        return self._flag.span
+
     def check_cuda(self, bottom, top):
         """Refuse an index that is outside of the top."""
         if self._flag.raised():

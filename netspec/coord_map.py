@@ -21,10 +21,10 @@ from netspec.errors import Error
 from netspec.spec import layers as L
 
 PASS_THROUGH_LAYERS = frozenset([
-    "AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Concat", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN",
-    "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "Softmax", "Split", "Swish", "TanH", "Threshold",
+    "AbsVal", "BatchNorm", "Bias", "BN", "BNLL", "Clip", "Concat", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN",
+    "Power", "PReLU", "ReLU", "ReLU6", "Scale", "Sigmoid", "Softmax", "Split", "Swish", "TanH", "Threshold",
 ])  # Concat only along the channels, over aligned bottoms; Caffe has no map for it
-WINDOW_LAYERS = frozenset(["Convolution", "Pooling", "Im2col"])
+WINDOW_LAYERS = frozenset(["Convolution", "DepthwiseConvolution", "Pooling", "Im2col"])
 
 
 class UndefinedMapException(Error):

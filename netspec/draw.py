@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from netspec import caffe_pb2, describe, draw_page, files, graph, layout, measure, recipes, text
 from netspec.errors import Error, UnknownName, run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, dropped_by, named_shapes, say_dropped
 
 EXAMPLES = """examples:
   python -m netspec.draw fcn8s                                     # net.html: zoom, search, click a layer; needs nothing
@@ -48,13 +48,16 @@ def main(argv=None):
     parser.add_argument("--rankdir", choices=DIRECTIONS, default="TB", help="top to bottom (default) or left to right")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE",
                         help="shape of a data layer's top, such as data=1,3,500,500; may be repeated")
+    add_allow_unknown(parser)
     options = parser.parse_args(argv)
     ending = os.path.splitext(options.output)[1].lower()
     if ending not in ENDINGS:
         raise UnknownName(f"--output {options.output}: its name must end in {', '.join(ENDINGS)}")
     path = recipes.find_net(options.net, ("deploy", "val", "test", "train", "trainval"))
     phase = getattr(caffe_pb2, options.phase)
-    net, places = text.read_net(path), text.layer_places(path)
+    dropped = dropped_by(options)
+    net, places = text.read_net(path, dropped), text.layer_places(path)
+    say_dropped(dropped)
     rows = _rows(net, named_shapes(options.input), phase, places)
     net = graph.filter_net(net, caffe_pb2.NetState(phase=phase), places)
     nodes, edges = boxes(net, rows)

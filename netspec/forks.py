@@ -19,6 +19,8 @@ Source: the caffe.proto files of the forks (SegNet, caffe-segnet-cudnn5, PSPNet,
 
 import struct
 
+from google.protobuf.message import DecodeError
+
 from netspec import caffe_pb2
 from netspec.wire import BYTES, EIGHT_BYTES, FOUR_BYTES, GROUP, GROUP_END, VARINT, header, varint
 
@@ -39,8 +41,48 @@ LAYER, TYPE, LOSS = 100, 2, 101  # numbers in NetParameter and LayerParameter
 
 def parse(data):
     """Return (NetParameter, remarks) of a binary net; as protobuf's ``FromString`` otherwise."""
-    net = caffe_pb2.NetParameter.FromString(data)
-    return net, mend(net)
+    remarks = []
+    try:
+        net = caffe_pb2.NetParameter.FromString(data)
+    except DecodeError as refusal:
+        try:
+            net = caffe_pb2.NetParameter.FromString(without_strangers(data, remarks))
+        except (DecodeError, IndexError):  # not a question of forks: the bytes are damaged
+            raise refusal from None
+    return net, remarks + mend(net)
+
+
+def without_strangers(data, remarks):
+    """Return a net's bytes without the layers' fields that are no messages of their kind: yet other forks have their numbers.
+
+    `remarks` grows by a sentence for each. The bytes must be whole down to the layers' fields.
+    """
+    known = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_number
+    parts = []
+    for number, wire, value, raw in fields(data):
+        if (number, wire) == (LAYER, BYTES):
+            inner = list(fields(value))
+            names = {at: one.decode("utf-8", "replace") for at, kind, one, _ in inner if at in (1, TYPE) and kind == BYTES}
+            kept = []
+            for at, kind, one, whole in inner:
+                field = known.get(at)
+                if kind == BYTES and field is not None and field.message_type and at >= BN and not _is_one(one, field):
+                    remarks.append(f"layer '{names.get(1, '')}' ({names.get(TYPE, '')}): field {at}, {field.name} here, holds "
+                                   "something else and is not read")
+                else:
+                    kept.append(whole)
+            value = b"".join(kept)
+            raw = header(LAYER, len(value)) + value
+        parts.append(raw)
+    return b"".join(parts)
+
+
+def _is_one(data, field):
+    try:
+        getattr(caffe_pb2, field.message_type.name).FromString(data)
+    except DecodeError:
+        return False
+    return True
 
 
 def serialize(net):

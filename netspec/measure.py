@@ -195,7 +195,7 @@ def _reach(param, bottoms, reaches):
     reach, shape = reaches[0], bottoms[0]
     if reach is None:
         return None
-    if param.type in ("Convolution", "Deconvolution"):
+    if param.type in ("Convolution", "DepthwiseConvolution", "Deconvolution"):
         axis = geometry.canonical_axis(param.convolution_param.axis, len(shape))
         if len(shape) - axis - 1 != len(reach):
             return None

@@ -5,7 +5,7 @@ import sys
 
 from netspec import caffe_pb2, describe, graph, measure, recipes, text
 from netspec.errors import run_door
-from netspec.options import named_shapes
+from netspec.options import add_allow_unknown, dropped_by, named_shapes, say_dropped
 
 EXAMPLES = """examples:
   python -m netspec.summary fcn8s
@@ -24,10 +24,13 @@ def main(argv=None):
     parser.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE",
                         help="shape of a data layer's top, such as data=1,3,500,500; may be repeated")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], default="TEST", help="for include rules (default: TEST)")
+    add_allow_unknown(parser)
     options = parser.parse_args(argv)
     path = recipes.find_net(options.net, ("deploy", "val", "test", "train", "trainval"))
     phase = getattr(caffe_pb2, options.phase)
-    net, places = text.read_net(path), text.layer_places(path)
+    dropped = dropped_by(options)
+    net, places = text.read_net(path, dropped), text.layer_places(path)
+    say_dropped(dropped)
     rows = measure.measure(net, named_shapes(options.input), phase, places=places)
     print("\n".join(table(graph.filter_net(net, caffe_pb2.NetState(phase=phase), places), rows)))
     return 0

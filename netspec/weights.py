@@ -149,10 +149,11 @@ def write_hdf5(path, layers, diffs=None):
 def _read_caffemodel(path):
     source = wire.Source(path, _WHAT)
     try:
-        net, found = wire.parse(source, caffe_pb2.NetParameter, _PLAN)
+        remarks = []
+        net, found = wire.parse(source, caffe_pb2.NetParameter, _PLAN, lambda data: forks.without_strangers(data, remarks))
         if not net.layer and not net.layers:
             raise source.error(f"not {_WHAT}: it has no layers")
-        remarks = forks.mend(net)
+        remarks += forks.mend(net)
         layers = {}
         for name, protos, floats in _entries(net, found):
             if protos or name not in layers:

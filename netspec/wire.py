@@ -243,14 +243,23 @@ class Floats:
                     target[first:first + rows] = values
 
 
-def parse(source, message_class, plan):
-    """Return (message, found): what protobuf reads of `source` without its floats, and where those are (see `scan`)."""
+def parse(source, message_class, plan, mend=None):
+    """Return (message, found): what protobuf reads of `source` without its floats, and where those are (see `scan`).
+
+    What protobuf does not take is tried once more as ``mend(bytes)`` returns it.
+    """
     source.refuse_alien()
     skeleton, found = scan(source, plan)
     try:
         return message_class.FromString(skeleton), found
     except DecodeError as error:
-        raise source.error(f"not {source.what}: {error}") from None
+        refusal = error
+    try:
+        if mend is not None:
+            return message_class.FromString(mend(skeleton)), found
+    except DecodeError as error:
+        refusal = error
+    raise source.error(f"not {source.what}: {refusal}") from None
 
 
 def scan(source, plan, start=0, end=None):

@@ -27,9 +27,10 @@ from layers.core.net import Net
 from netspec import caffe_pb2, files, text
 from netspec.errors import Error
 from netspec.make import recipe
-from solvers import data_layers, log, run, solver, stand_ins
+from solvers import data_layers, log, solver, stand_ins
 from solvers.predictions import predict
 from solvers.score import score_heads
+from solvers.training import first_values
 
 SHARED = "trained"  # the folder beside those of the experiments
 VERSION = 1  # of what a run keeps: another number does all of them again
@@ -196,7 +197,7 @@ def _train(context, one, folder, messages, weights, progress):
                           path=str(files.ROOT / "models" / one.model / "solver.prototxt"))
     judge = None
     try:
-        run.first_values(machine, weights)
+        first_values(machine, weights)
         judge = Net(val_net, caffe_pb2.TEST, device=context.device, seed=one.seed)
         record = _resume(machine, folder)
         if record is None:

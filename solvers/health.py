@@ -10,7 +10,8 @@ from layers.core.cuda import squares
 from netspec import caffe_pb2
 
 BLOCK = 1 << 15  # values a partial sum holds: the order of the sum must not depend on the number of threads
-WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct", "Scale")  # output 0 when their first parameter is 0
+# These put out 0 when their first parameter is 0.
+WEIGHTED = ("Convolution", "DepthwiseConvolution", "Deconvolution", "InnerProduct", "Scale")
 NOT_CARRIED = {"Crop": 1}  # bottoms from here on give only their shape
 
 

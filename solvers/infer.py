@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data import colors, pictures, transform
+from layers.core.cuda import scoring
 from netspec import caffe_pb2, files
 from netspec.errors import Error, UnknownName, nearest, run_door
 from netspec.options import three_numbers
@@ -38,16 +39,16 @@ def main(argv=None):
     for picture in nets.progress(paths, "infer", "image"):
         try:
             image = pictures.read_photo(picture)
-            scores = segment.scores(image)
+            blob = segment.run(image)
             engine.say_plan(options, net)
             options.plan = False  # once is enough
-            label = segment.label(scores)
-            written = _write(targets[picture], image, label, scores if options.npy else None, options.overlay)
+            label = segment.label(blob)
+            written = _write(targets[picture], image, label, blob.data[0] if options.npy else None, options.overlay)
         except Error as error:
             failed += 1
             print(f"error: {error}" if picture in str(error) else f"error: '{picture}': {error}", file=sys.stderr)
             continue
-        print(f"{picture}  {image.shape[1]}x{image.shape[0]}  {_shares(label, scores.shape[0], names)}  -> {written}",
+        print(f"{picture}  {image.shape[1]}x{image.shape[0]}  {_shares(label, blob.shape[1], names)}  -> {written}",
               flush=True)
     if failed:
         print(f"error: {failed} of {len(paths)} pictures failed", file=sys.stderr)
@@ -142,23 +143,26 @@ class Segmenter:
                               f"outputs: {', '.join(net.outputs)}")
         self.score = score
 
-    def scores(self, image):
-        """Return the scores of an (H, W, 3) RGB picture, (classes, H, W); a view of the net's blob."""
+    def run(self, image):
+        """Return the blob with the scores of an (H, W, 3) RGB picture, (1, classes, H, W)."""
         blob = self.net.blobs[self.input]
         blob.reshape(1, 3, *image.shape[:2])
         blob.data[0] = transform.preprocess(image, self.mean)
         self.net.forward()
-        scores = self.net.blobs[self.score].data
-        if scores.ndim != 4 or scores.shape[2:] != image.shape[:2]:
+        scores = self.net.blobs[self.score]
+        if scores.num_axes != 4 or scores.shape[2:] != image.shape[:2]:
             raise Error(f"'{self.score}' is {list(scores.shape)} for a picture of {image.shape[0]} x {image.shape[1]} "
                         "(height x width); segmentation needs a score for every pixel: is it a net that classifies?")
-        return scores[0]
+        return scores
 
     def label(self, scores):
-        """Return the class of highest score of every pixel, (H, W) uint8."""
-        if scores.shape[0] > 256:
-            raise Error(f"{scores.shape[0]} classes do not fit into a palette of 256 colours")
-        return predictions.predict(scores[None], self.score)[0]
+        """Return the class of highest score of every pixel, (H, W) uint8, of what `run` returned."""
+        if scores.shape[1] > 256:
+            raise Error(f"{scores.shape[1]} classes do not fit into a palette of 256 colours")
+        found = None
+        if self.net.card is not None and scores.is_on(self.net.card):
+            found = scoring.classes(self.net.card, scores)  # a number for each pixel comes to the host instead of all scores
+        return (predictions.predict(scores.data, self.score) if found is None else found)[0]
 
 
 # --- output ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from layers.core.cuda.kernel import cuda, kernel
 from layers.core.cuda.recording import Repeated
 from layers.core.cuda.small import Numbers
 from layers.core.cuda.sums import THREADS, tree
+from layers.core.layer import Layer
 from netspec.errors import Error
 from solvers import policy, snapshot
 
@@ -59,13 +60,17 @@ class OnCard:
         self.solver, self.net, self.card = solver, solver.net, solver.net.card
         self.queued = []  # iterations
         self._repeated = Repeated(self.card)
-        self._rows = None
+        self._rows = self._late = None
         # Losses, and other tops that say the loss per pixel: (layer, top, weight).
         self._losses = [(number, blob, weight) for number, top in enumerate(self.net.top_vecs)
                         for blob, weight in zip(top, self.net.layers[number].loss_weights) if weight]
         seen = {id(blob) for _, blob, _ in self._losses}
         heads = [(number, self.net.top_vecs[number][0], 0) for number in solver.pixel_loss.heads]
         self._losses += [head for head in heads if id(head[1]) not in seen]
+        layers = self.net.layers
+        # Where what went wrong would not be seen, or not leave the state before it, nobody goes on without looking.
+        self._may = not any(layer.gathers or type(layer).check_cuda is not Layer.check_cuda
+                            and type(layer).flag_cuda is Layer.flag_cuda for layer in layers)
         self._length = 4 * (LOSSES + len(self._losses))
         self._step, self._copies = self.card.arena.take(self._length), None
         self.step = self._step.span
@@ -109,7 +114,7 @@ class OnCard:
     def can(self):
         """Whether the next iteration may be queued: all of it happens on the card, and nobody wants to look at it in between."""
         solver, card = self.solver, self.card
-        if solver.is_watched() or self.net.is_watched() or solver.param.iter_size >= ROWS:
+        if not self._may or solver.is_watched() or self.net.is_watched() or solver.param.iter_size >= ROWS:
             return False
         if not all(blob.count == 1 and self.net.layers[number].card is card for number, blob, _ in self._losses):
             return False
@@ -197,9 +202,18 @@ class OnCard:
             solver.take_losses([self._loss(values) for values in rows[:-1]])
             norm = rows[-1, NORM:LOSSES].view(np.float64)[0]
             if limit >= 0 and norm > limit:
-                solver.say_clip(norm, limit)
+                if iteration.number == now[0]:
+                    self._late = norm, limit  # what is displayed of it comes first
+                else:
+                    solver.say_clip(norm, limit)
         solver.iter, solver.current_step = now
         return True
+
+    def say_late(self):
+        """Log what there is to say of the last iteration when its losses have been displayed."""
+        if self._late is not None:
+            self.solver.say_clip(*self._late)
+        self._late = None
 
     def _loss(self, values):
         """Return the loss that `Net.settle` would."""
@@ -242,7 +256,7 @@ def halt_cuda(flag, step, count):
             step[HALTED] = 1
 
 
-@kernel("double*, float, double*, float*, int", threads=THREADS)
+@kernel("double*, double, double*, float*, int", threads=THREADS)
 def clip_cuda(squares, limit, norm, step, count):
     """One block: the norm and the factor; thread t of T adds the sums t, t + T, ..., then threads add as in `tree`."""
     totals = cuda.shared.array(THREADS, np.float64)

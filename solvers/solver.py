@@ -289,6 +289,7 @@ class Solver:
                 self._check_parameters()
             if queued:
                 self._new_rate()
+                self.on_card.say_late()
             else:
                 self._call(1)
                 try:

@@ -84,7 +84,7 @@ def _fill(machine, kind):
     param, filled = caffe_pb2.FillerParameter(type=kind), []
     for number in health.zero_layers(net):
         layer = net.layers[number]
-        if layer.type in ("Convolution", "InnerProduct") and not layer.name.startswith(KEPT_AT_ZERO):
+        if layer.type in ("Convolution", "DepthwiseConvolution", "InnerProduct") and not layer.name.startswith(KEPT_AT_ZERO):
             filler.fill(layer.blobs[0], param, rng.Stream(seed).child(number).generator(), layer.fail)
             filled.append(layer.name)
     if filled:

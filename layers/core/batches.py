@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 
+from data.order import Place
 from data.read_ahead import ReadAhead
 from layers.core.layer import Layer
 from layers.core.rng import Stream, bits_at
@@ -75,7 +76,7 @@ class Draws:
 
 class _Onwards:
     # The order that `ReadAhead` asks for: the batches themselves know what comes next.
-    index = None
+    place = Place(index=None)
 
     def advance(self):
         """Do nothing."""

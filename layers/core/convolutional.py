@@ -149,6 +149,17 @@ class ConvolutionalLayer(Layer):
             return "plain cuda", "few channels, or little work"
         return f"{tiles.NAMES[how]} cuda", ("multiply-add" if how == tiles.FLOAT32 else "tensor cores") + f" of {self.card.name}"
 
+    way = "forward"  # of the window that forward goes; its gradient goes the other
+
+    def bytes_cuda(self):
+        """Return the bytes on the card beside the blobs: tables, and parts of sums within a call."""
+        if self.on_card is None:
+            return 0, 0
+        ways = [self.way]
+        if self.phase == caffe_pb2.TRAIN:
+            ways += ["image" if self.way == "forward" else "forward", *["weight"] * self.wanted(0)]
+        return self.on_card.bytes(self._flat_shapes[0][0], ways)
+
     def weights_on_card(self):
         """Return the spans of the weights and of the bias (or None)."""
         return self.blobs[0].on(self.card), self.blobs[1].on(self.card) if len(self.blobs) > 1 else None

@@ -43,6 +43,7 @@ class Layer:
     keeps_layout = False  # the top gets the layout that the bottom has: what is done to each value leaves zeros zero
     card = None  # `layers.core.cuda.card.Card` where the layer computes; None is the CPU. Set by the net
     repeats = True  # on a card both passes queue the same work for the same shapes, whatever the values and however often
+    gathers = False  # in TRAIN forward changes parameters, such as running means
     works_in_place = False  # a top may be the bottom of its number (Caffe lets every layer, and some go wrong)
 
     def __init__(self, param, phase=caffe_pb2.TEST, rng=None, dtype=np.float32):
@@ -140,7 +141,7 @@ class Layer:
         """
 
     def flag_cuda(self):
-        """Return the span of the int32 that forward's kernels raise when they find something wrong, or None: see `check_cuda`."""
+        """Return the span of the int32 that forward's kernels raise when they find something wrong: what `check_cuda` sees."""
         return
 
     def check_cuda(self, bottom, top):
@@ -222,6 +223,10 @@ class Layer:
     def state(self):
         """Return what an exact resume needs beside the parameters (JSON-able), or None."""
         return
+
+    def state_on_host(self):
+        """Return what of `state` work that a card has recorded does not change when it is done again."""
+        return self.state()
 
     def set_state(self, state):
         """Take back what `state` returned."""

@@ -439,9 +439,9 @@ class Net:
 
     def _the_same_each_time(self, layers, work):
         """Do ``work()``; while it is recorded, refuse layers that draw or count something: they would not in a replay."""
-        states = [(layer, layer.state()) for layer in layers] if self.card.recording is not None else []
+        states = [(layer, layer.state_on_host()) for layer in layers] if self.card.recording is not None else []
         work()
-        others = [(layer, state) for layer, state in states if layer.state() != state]
+        others = [(layer, state) for layer, state in states if layer.state_on_host() != state]
         for layer, state in others:
             layer.set_state(state)
         if others:
@@ -704,6 +704,8 @@ class Net:
         if not isinstance(source, weights.Weights):
             with weights.read_weights(source) as opened:
                 return self.copy_from(opened)
+        for remark in source.remarks:
+            log.info("%s: %s", source.path, remark)
         copied = [name for name in source.layers if name in self.params]
         # All shapes are checked before the first value is written: a refused file leaves the net as it was.
         pairs = [pair for name in copied for pair in self._match(name, source)]

@@ -27,6 +27,9 @@ from layers.core.cpu.isa import BLOCK, ISA
 from layers.core.cuda.arena import rounded
 from netspec import caffe_pb2
 
+SMALL = 1 << 10  # bytes of a layer on a card that are not counted one by one: flags, divisors and the like
+SUMS = 256  # of the bytes of a blob, what its partial sums take at most
+
 
 class Fusion(NamedTuple):
     """Layers that a layer may do beside its own work: numbers in the net, or None. Pooling only behind a ReLU."""
@@ -234,10 +237,12 @@ class Plan:
         kept, within = zip(*(net.layers[number].bytes_cuda() for number in there)) if there else ((0,), (0,))
         given_up = net.low_memory and not train
         values = self._most_at_once() if given_up else sum(self._bytes(blob) for blob in data.values())
-        beside = sum(map(self._bytes, net.beside))
+        beside = sum(map(self._bytes, net.beside)) + SMALL * len(there)
+        sums = max((self._bytes(blob) for blob in data.values()), default=0) // SUMS
+        kept, within = map(rounded, kept), max(map(rounded, (*within, sums)))
         return Needs(values, sum(self._bytes(blob, True) for blob in diff.values()),
                      sum(self._bytes(net.learnable_params[number]) for number in params),
-                     sum(self._bytes(net.learnable_params[number], True) for number in learned), beside + sum(kept) + max(within))
+                     sum(self._bytes(net.learnable_params[number], True) for number in learned), beside + sum(kept) + within)
 
     def _most_at_once(self):
         """Return the most bytes of values that live at a time, when blobs are given up after their last reader."""

@@ -151,6 +151,10 @@ class RecurrentLayer(Layer):
             blob.reshape(tuple(state["shape"]))
             blob.data[...] = np.frombuffer(base64.b64decode(values), self.dtype).reshape(blob.shape)
 
+    def state_on_host(self):
+        """Return None on a card: there the states are blobs, which recorded work changes."""
+        return self.state() if self.card is None else None
+
     # --- what a subclass computes -------------------------------------------------------------------------------------
 
     def activate(self, step, bottom, top):
@@ -268,7 +272,7 @@ class RecurrentLayer(Layer):
         self.product(bottom[0].on(card), self.blobs[0].on(card), gates, rows, width, bottom[0].count // max(1, rows),
                      transpose_b=True, bias=self.blobs[1].on(card))
         if self.has_static:
-            fixed = card.arena.take(4 * self.streams * width)
+            fixed = card.arena.borrow(4 * self.streams * width)
             self.product(bottom[2].on(card), self.blobs[2].on(card), fixed.span, self.streams, width,
                          bottom[2].count // max(1, self.streams), transpose_b=True)
             card.run(add_static_cuda, self.gates.count, fixed.span, gates, self.streams * width)
@@ -285,7 +289,7 @@ class RecurrentLayer(Layer):
         self._refuse_gradient(propagate_down)
         card, width, size, streams, rows = self.card, self.width, self.size, self.streams, self.streams * self.steps
         cont, learns, slopes = bottom[1].on(card), self.param_propagate_down, self.gates.write_on(card, diff=True)
-        weights, parts = self.hidden_weights.on(card), [card.arena.take(4 * streams * size) for _ in range(2)]
+        weights, parts = self.hidden_weights.on(card), [card.arena.borrow(4 * streams * size) for _ in range(2)]
         slope, carried = (part.span for part in parts)
         from_top, _lives = self.output_slopes_on_card(top)
         card.clear(carried)
@@ -307,7 +311,7 @@ class RecurrentLayer(Layer):
             self.product(slopes, self.blobs[0].on(card), bottom[0].write_on(card, diff=True), rows,
                          bottom[0].count // max(1, rows), width)
         if self.has_static:
-            fixed = card.arena.take(4 * streams * width)
+            fixed = card.arena.borrow(4 * streams * width)
             sums.add_up(card, sums.VALUES, slopes, slopes, (self.steps, streams * width, 1), fixed.span)
             if learns[2]:
                 self.add_product_on_card(fixed.span, bottom[2].on(card), self.blobs[2], streams)

@@ -25,7 +25,7 @@ def run(context):
             drawn.shape("Learning is difficult with max fusion, for the gradient switches between streams", PLACE, ran,
                         "difficult (no figure)", drawn.listed({"max": scores["max"], "sum": scores["sum"]}),
                         lost > CLOSE,
-                        f"Rule: max scores lower by more than {100 * CLOSE:.0f} points; the difference is {100 * lost:.1f}, max is "
+                        f"Rule: max scores lower by more than {100 * CLOSE:.0f} points; they differ by {100 * lost:.1f}, max is "
                         f"lower {drawn.in_every_seed(scores, 'max', 'sum')}."),
             drawn.shape("Learning the interpolation between streams makes no significant difference", PLACE, ran,
                         "learned in the paper, fixed in the published nets", drawn.listed(

@@ -1,8 +1,9 @@
-"""Databases for tests."""
+"""Databases for tests, and the doors that work on them."""
 
 import pytest
 
 from data import database
+from netspec import errors
 
 
 def need(backend):
@@ -23,3 +24,11 @@ def write(path, backend, records):
 def some(count=50, size=700):
     """Return records of different sizes, in order."""
     return [(b"%08d_x" % number, bytes([number % 251]) * (size * (number % 7))) for number in range(count)]
+
+
+def run(main, arguments):
+    """Run a door; return its exit code."""
+    try:
+        return errors.run_door(main, arguments)
+    except SystemExit as stop:  # argparse: wrong usage
+        return stop.code

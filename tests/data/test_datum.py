@@ -23,7 +23,8 @@ def test_encoded_pictures_come_back(kind, channels):
     made = datum.encode(picture, kind, 3)
     assert made.encoded and made.label == 3
     found = datum.array(made, "here")
-    assert found.shape == (channels, 8, 9) and abs(found.astype(int) - picture.transpose(2, 0, 1)).max() <= (3 if kind == "jpg" else 0)
+    assert found.shape == (channels, 8, 9)
+    assert abs(found.astype(int) - picture.transpose(2, 0, 1)).max() <= (3 if kind == "jpg" else 0)
     assert datum.array(made, "here", color=True).shape == (3, 8, 9) and datum.array(made, "here", color=False).shape == (1, 8, 9)
 
 

@@ -25,8 +25,8 @@ def saved(kind, channels=3, mode=None):
 
 @pytest.mark.parametrize("color", [True, False, None])
 @pytest.mark.parametrize("data", [
-    saved("JPEG"), saved("JPEG", 1), saved("PNG"), saved("PNG", 1), saved("PNG", 4), saved("PNG", mode="P"), saved("PNG", mode="1"),
-    saved("BMP"), saved("TIFF"), saved("PPM")], ids=lambda data: data[:4].hex())
+    saved("JPEG"), saved("JPEG", 1), saved("PNG"), saved("PNG", 1), saved("PNG", 4), saved("PNG", mode="P"),
+    saved("PNG", mode="1"), saved("BMP"), saved("TIFF"), saved("PPM")], ids=lambda data: data[:4].hex())
 def test_values_are_opencvs(data, color):
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[color])
     found = decode("here", color, data)

@@ -6,11 +6,25 @@ import pytest
 from netspec import caffe_pb2, forks, text
 
 
+class OpenCV:
+    """A net in OpenCV, of the bytes of a prototxt and of a caffemodel. Skips the test without OpenCV 4."""
+
+    def __init__(self, prototxt, caffemodel):
+        cv2 = pytest.importorskip("cv2")
+        if int(cv2.__version__.split(".")[0]) >= 5:
+            pytest.skip("OpenCV 5 has no Caffe importer")
+        self.engine = cv2.dnn.readNetFromCaffe(np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8))
+        self.engine.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+
+    def forward(self, inputs, blob):
+        """Return a blob for the inputs, a dict."""
+        for name, values in inputs.items():
+            self.engine.setInput(np.asarray(values, "f4"), name)
+        return self.engine.forward(blob)
+
+
 def opencv(layer, bottoms, params=()):
-    """Return what OpenCV makes of one layer's bottoms (4 axes each); `layer` is as for `make_layer`. Skips without OpenCV 4."""
-    cv2 = pytest.importorskip("cv2")
-    if int(cv2.__version__.split(".")[0]) >= 5:
-        pytest.skip("OpenCV 5 has no Caffe importer")
+    """Return what OpenCV makes of one layer's bottoms; `layer` is as for `make_layer`."""
     param = text.parse(layer, caffe_pb2.LayerParameter())
     param.name = param.name or "it"
     net = caffe_pb2.NetParameter()
@@ -26,8 +40,5 @@ def opencv(layer, bottoms, params=()):
     for values in params:
         blob = made.blobs.add(data=np.asarray(values, "f4").ravel())
         blob.shape.dim.extend(np.shape(values) or (1,))
-    engine = cv2.dnn.readNetFromCaffe(np.frombuffer(prototxt, np.uint8), np.frombuffer(forks.serialize(net), np.uint8))
-    engine.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
-    for number, values in enumerate(bottoms):
-        engine.setInput(np.asarray(values, "f4"), f"bottom_{number}")
-    return engine.forward("it")
+    inputs = {f"bottom_{number}": values for number, values in enumerate(bottoms)}
+    return OpenCV(prototxt, forks.serialize(net)).forward(inputs, "it")

@@ -5,6 +5,7 @@ import pytest
 
 from layers.core import catalogue
 from netspec.errors import Error
+from tests.layers.core.cuda.cards import check_on_card
 from tests.layers.opencv import opencv
 from tests.layers.threads import check_same_bits
 from tests.support import make_layer, run_layer
@@ -98,6 +99,7 @@ def test_the_list_is_that_of_plain_loops(param, options):
         wanted = np.array([[image] + [-1] * 6 for image in range(2)])
     assert top[0].shape == (1, 1, len(wanted), 7)
     np.testing.assert_allclose(top[0].data[0, 0], wanted, rtol=1e-5, atol=1e-6)
+    check_on_card(text(param), [locations, CONFIDENCES, PRIOR], tolerance=1e-6, backward=False)
 
 
 @pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE"])

@@ -5,6 +5,7 @@ import pytest
 
 from netspec.errors import Error
 from tests.layers.core.cuda.cards import check_on_card
+from tests.layers.opencv import opencv
 from tests.support import check_gradient, make_layer, run_layer
 
 X = np.random.RandomState(0).randn(2, 3, 5, 4).astype("f4")
@@ -25,6 +26,11 @@ def test_axes_are_reordered(order):
     layer.backward(top, [True], bottom)
     np.testing.assert_array_equal(bottom[0].diff, 2 * X)
     check_on_card(text(order), [X], tolerance=0)
+
+
+def test_opencv_agrees():
+    ours = run_layer(text((0, 2, 3, 1)), [X])[2][0].data
+    np.testing.assert_array_equal(ours, opencv(text((0, 2, 3, 1)), [X]))
 
 
 @pytest.mark.parametrize("shape, order", [((3,), (0,)), ((2, 3, 1, 2, 2), (1, 0)), ((2, 0, 3), (2, 1))])

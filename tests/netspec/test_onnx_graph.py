@@ -119,6 +119,14 @@ def test_several_bottoms_and_tops():
     check(layer("Scale", "", "data s"), more=INPUT.replace("'in'", "'in s'").replace("'data'", "'s'") % "dim: 6")
 
 
+def test_rows_picked_by_number():
+    message, net = net_of(layer("Embed", "embed_param { num_output: 3 input_dim: 5 }", "data", "y", "embed")
+                          + layer("BatchReindex", "", "y data", "z", "pick"), (4,))
+    net.blobs["data"].data[...] = numbers = np.array([3, 0, 3, 1], np.float32)
+    net.forward()
+    assert near(run(to_onnx(message, arrays_of(net)), {"data": numbers})["z"], net.blobs["z"].data)
+
+
 def test_blobs_in_place_have_their_last_value():
     check(layer("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", "data", "y", "one")
           + layer("ReLU", "", "y", "y", "two") + layer("Dropout", "", "y", "y", "three")

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
-from netspec import caffe_pb2, files, wire
+from netspec import caffe_pb2, files, forks, wire
 from netspec.errors import Error
 from netspec.weights import ParamBlob, read_weights, write_caffemodel, write_hdf5
 from tests.support import GOLDENS, ROOT, shared
@@ -197,13 +198,18 @@ def test_of_layers_of_one_name_the_last_with_blobs_counts(tmp_path):
 
 
 def test_fields_of_forks_do_no_harm(tmp_path):
-    # A submessage under a number that is a varint here, and a field that no schema knows.
-    layer = caffe_pb2.LayerParameter(name="fork").SerializeToString()
-    layer += wire.header(10, 2) + b"\x08\x02" + wire.header(45, 3) + b"abc"
+    # A submessage under a number that is a varint here, a field that no schema knows, and one that has another meaning.
+    layer = caffe_pb2.LayerParameter(name="fork", type="Some").SerializeToString()
+    layer += wire.header(10, 2) + b"\x08\x02" + wire.header(47, 3) + b"abc" + wire.header(45, 3) + b"abc"
     path = tmp_path / "fork.caffemodel"
     path.write_bytes(wire.header(100, len(layer)) + layer)
     with read_weights(path) as weights:
         assert weights.layers == {"fork": []}
+        assert weights.remarks == ["layer 'fork' (Some): field 45, bn_param here, holds something else and is not read"]
+    assert forks.parse(path.read_bytes())[1] == weights.remarks
+    path.write_bytes(wire.header(100, 5) + b"\x0a\x03abc\x12\x05a")
+    with pytest.raises(DecodeError):
+        forks.parse(path.read_bytes())
 
 
 # --- writing: refusals ---

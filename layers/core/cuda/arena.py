@@ -60,16 +60,25 @@ class Arena:
 
     def take(self, nbytes):
         """Return a part of at least `nbytes`, aligned to 256 bytes and not cleared."""
+        return self._take(nbytes, False)
+
+    def borrow(self, nbytes):
+        """The same for a moment, at the far end: what is taken to be kept lies together, without holes of what was borrowed."""
+        return self._take(nbytes, True)
+
+    def _take(self, nbytes, far):
         nbytes = rounded(max(nbytes, 1))
         with self._lock:
             self._settle()
-            number = self._fitting(nbytes)
+            number = self._fitting(nbytes, far)
             if number is None:
                 self._grow(nbytes)
-                number = self._fitting(nbytes)
+                number = self._fitting(nbytes, far)
             piece, offset, size = self._free.pop(number)
             if size > nbytes:
-                self._free.insert(number, (piece, offset + nbytes, size - nbytes))
+                left = (piece, offset, size - nbytes) if far else (piece, offset + nbytes, size - nbytes)
+                self._free.insert(number, left)
+                offset += far * (size - nbytes)
             self._taken += nbytes
             self.peak = max(self.peak, self._taken)
             if self.watched is not None:
@@ -97,10 +106,10 @@ class Arena:
             self.peak = max(self.peak, self._taken)
         return parts
 
-    def _fitting(self, nbytes):
-        """Return the number of the smallest free part that is large enough: large ones stay for large blobs."""
+    def _fitting(self, nbytes, far):
+        """Return the number of the smallest free part that is large enough: large ones stay for large blobs; or the last."""
         sizes = [(size, number) for number, (_, _, size) in enumerate(self._free) if size >= nbytes]
-        return min(sizes)[1] if sizes else None
+        return (sizes[-1] if far else min(sizes))[1] if sizes else None
 
     def _grow(self, nbytes):
         nbytes = rounded(nbytes)

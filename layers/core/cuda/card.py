@@ -17,6 +17,7 @@ from layers.core.cuda import driver
 from layers.core.cuda.arena import Arena
 from layers.core.cuda.kernel import OLDEST, bound
 from layers.core.cuda.recording import NotRecorded
+from layers.core.cuda.staging import Staging
 from netspec.errors import Error, UnknownName
 
 _thread = threading.local()  # `card`: whose context a thread has
@@ -119,7 +120,7 @@ class Card:
         self._context = driver.call("DevicePrimaryCtxRetain", self.handle)
         self.enter()
         self.stream = driver.call("StreamCreate", 1)  # CU_STREAM_NON_BLOCKING
-        self.arena = Arena(self)
+        self.arena, self._staging = Arena(self), Staging(self)
         self._functions = {}
 
     def __repr__(self):
@@ -157,10 +158,11 @@ class Card:
         return Span(span.address + offset, nbytes)
 
     def upload(self, span, array):
-        """Copy a contiguous array to the card."""
+        """Copy a contiguous array to the card; it may be changed at once. The host goes on unless it is large (`Staging`)."""
         self.enter()
         self._do("values go to the card")
-        driver.call("MemcpyHtoDAsync", span.address, array.ctypes.data, array.nbytes, self.stream)
+        if not self._staging.send(span, array):
+            driver.call("MemcpyHtoDAsync", span.address, array.ctypes.data, array.nbytes, self.stream)
 
     def download(self, array, span):
         """Copy from the card to a contiguous array, and wait for it."""

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from layers.core.cuda import implicit, tiles
+from layers.core.cuda.arena import rounded
 from layers.core.cuda.kernel import cuda, kernel
 from layers.core.cuda.sums import tree
 
@@ -61,6 +62,27 @@ class CardWindow:
         window = self.window
         small = rows < ROWS or batch * window.pixels * window.outputs * window.depth < LEAST
         return None if small or window.group * math.prod(self.stride) > BLOCKS else self.how
+
+    def bytes(self, batch, ways):
+        """Return the bytes of tables and the most that is borrowed, for `ways`: "forward", "image", "weight" gradient."""
+        window, tables, most = self.window, {}, 0
+        for way in ways:
+            rows = self.rows[way == "image"]
+            if self.arithmetic(batch, rows) is None:
+                continue
+            if way == "image":
+                depth = implicit.image_depth(self.rows[0], self.kernel, self.stride, self.pad, self.dilation)
+                tables["image"] = 16 * math.prod(self.stride) * depth
+                borrowed = implicit.slide_bytes(self.card, depth, batch, window.group, rows, (window.channels, *self.image),
+                                                self.stride)
+            else:
+                depth = self.rows[1] * window.taps
+                tables["forward"] = 16 * depth
+                borrowed = (implicit.slope_bytes(self.card, depth, batch * window.pixels, window.group, rows) if way == "weight"
+                            else implicit.slide_bytes(self.card, depth, batch, window.group, rows,
+                                                      (window.outputs, *self.output), (1, 1)))
+            most = max(most, borrowed)
+        return sum(map(rounded, tables.values())), most
 
     def _table(self, name, make, *arguments):
         """Return (span, terms of a phase) of a table, made when it is first asked for."""
@@ -118,7 +140,8 @@ class CardWindow:
     def _downsample(self, image, weight, out, batch, pitch):
         blocks = batch * self.window.outputs * self.window.pixels
         if blocks:
-            self.card.launch(downsample_cuda, blocks, image, weight, out, pitch, *self.sizes, threads=_threads(self.window.taps))
+            self.card.launch(downsample_cuda, blocks, image, weight, out, pitch, *self.sizes,
+                             threads=_threads(self.card, self.window.taps))
 
     def weight_gradient(self, image, out, weight, batch):
         """Add the gradient with respect to the weights, of all images, to `weight`."""
@@ -133,12 +156,12 @@ class CardWindow:
 def bias_gradient(card, out, bias, batch, channels, pixels):
     """Add the sum of each channel of `out` (batch, channels, pixels) to `bias` (channels,); float32, a tree of at most 256."""
     if batch * channels * pixels:
-        card.launch(bias_gradient_cuda, channels, out, bias, batch, channels, pixels, threads=_threads(batch * pixels))
+        card.launch(bias_gradient_cuda, channels, out, bias, batch, channels, pixels, threads=_threads(card, batch * pixels))
 
 
-def _threads(terms):
-    """Return the threads that share a sum: as many as there are terms, rounded up to a power of 2, at least a warp."""
-    return min(MOST, max(32, 1 << (terms - 1).bit_length()))
+def _threads(card, terms):
+    """Return the threads that share a sum: as many as there are terms, rounded up to a power of 2, at least a warp if it may."""
+    return min(MOST, card.threads, max(32, 1 << (terms - 1).bit_length()))
 
 
 @kernel("float*, float*, float*, float*, bool, bool, " + SIZES + ", int")

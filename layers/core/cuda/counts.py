@@ -31,7 +31,7 @@ def count_up(card, codes, count, bins, target, adds=False):
         return
     pieces = min(-(-count // PIECE), MOST)
     chunks = -(-bins // BINS)
-    partial = card.arena.take(pieces * bins * 4)
+    partial = card.arena.borrow(pieces * bins * 4)
     card.launch(counts_cuda, pieces * chunks, codes, bins, pieces, partial.span, count, threads=sums.threads(card))
     card.run(counts_finish_cuda, bins, partial.span, pieces, adds, target)
 

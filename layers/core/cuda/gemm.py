@@ -42,17 +42,27 @@ def gemm(card, a, b, c, m, n, k, transpose_a=False, transpose_b=False, alpha=1, 
     if how is None or transpose_a and transpose_b or m * n * k < LEAST:
         gemm_plain(card, a, b, c, m, n, k, transpose_a, transpose_b, alpha, beta, bias)
         return
-    rows, columns = SHAPES[_shape(transpose_a)]
-    row_tiles = -(-m // rows)
-    blocks = row_tiles * -(-n // columns)
-    parts, each = tiles.parts_for(card, blocks, -(-k // STEP), m * n)
+    row_tiles, blocks, parts, each = _split(card, m, n, k, transpose_a)
     wide_a, wide_b = (m if transpose_a else k) % 4 == 0, (k if transpose_b else n) % 4 == 0
-    partial = card.arena.take(4 * parts * m * n) if parts > 1 else None
+    partial = card.arena.borrow(tiles.bytes_of(parts, m * n)) if parts > 1 else None
     card.launch(GEMMS[how, transpose_a, transpose_b], (blocks, parts), a, b, a if bias is None else bias,
                 c if partial is None else partial.span, m, n, k, row_tiles, each * STEP, wide_a, wide_b, alpha, beta,
                 bias is not None)
     if partial is not None:
         tiles.finish(card, partial.span, parts, c, m * n, bias, n, 1, alpha, beta)
+
+
+def _split(card, m, n, k, transpose_a):
+    """Return tiles along the rows, tiles in all, parts, steps of a part."""
+    rows, columns = SHAPES[_shape(transpose_a)]
+    row_tiles = -(-m // rows)
+    blocks = row_tiles * -(-n // columns)
+    return row_tiles, blocks, *tiles.parts_for(card, blocks, -(-k // STEP), m * n)
+
+
+def gemm_bytes(card, m, n, k, transpose_a=False):
+    """Return the bytes that `gemm` borrows for tiles."""
+    return tiles.bytes_of(_split(card, m, n, k, transpose_a)[2], m * n) if m * n * k >= LEAST else 0
 
 
 def gemm_plain(card, a, b, c, m, n, k, transpose_a=False, transpose_b=False, alpha=1, beta=0, bias=None):

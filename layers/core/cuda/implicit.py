@@ -60,6 +60,13 @@ def image_terms(channels, outputs, kernel, stride, pad, dilation):
     return np.ascontiguousarray(terms.reshape(len(reached), -1, 4), np.int32)
 
 
+def image_depth(outputs, kernel, stride, pad, dilation):
+    """Return how many terms a phase has in `image_terms`."""
+    most = [max(sum((p + pad[axis] - k * dilation[axis]) % stride[axis] == 0 for k in range(kernel[axis]))
+                for p in range(stride[axis])) for axis in range(2)]
+    return outputs * max(1, most[0] * most[1])
+
+
 def slide(card, how, terms, weight, bias, source, target, batch, group, rows, row_pitch, group_pitch, source_shape, target_shape,
           step, phases, in_order, rectify=False):
     """Queue a convolution.
@@ -87,17 +94,13 @@ def slide(card, how, terms, weight, bias, source, target, batch, group, rows, ro
         Clamp at 0; NaN stays NaN.
     """
     table, depth = terms
-    number = tiles.shape_for(rows)
-    height, width = (-(-size // stride) for size, stride in zip(target_shape[1:], phases))
-    row_tiles = -(-rows // SHAPES[number][0])
-    blocks = row_tiles * -(-(batch * height * width) // SHAPES[number][1])
-    count = batch * target_shape[0] * target_shape[1] * target_shape[2]
+    number, height, width, row_tiles, blocks, count = _slide_sizes(batch, rows, target_shape, phases)
     if not count:
         return
     many = group * phases[0] * phases[1]
     parts, each = tiles.parts_for(card, blocks * many, -(-depth // STEP), count)
     wide = in_order and depth % 4 == 0
-    partial = card.arena.take(4 * parts * count) if parts > 1 else None
+    partial = card.arena.borrow(tiles.bytes_of(parts, count)) if parts > 1 else None
     card.launch(SLIDES[how, number], (blocks, many, parts), weight, source, weight if bias is None else bias, table,
                 target if partial is None else partial.span, rows, depth, row_pitch, group_pitch, row_tiles, each * STEP,
                 source_shape[0] // group, *source_shape, *target_shape, *step, *phases, height, width, batch, wide,
@@ -107,22 +110,48 @@ def slide(card, how, terms, weight, bias, source, target, batch, group, rows, ro
                      rectify=rectify)
 
 
+def _slide_sizes(batch, rows, target_shape, phases):
+    """Return the number of the shape of tiles, height and width of a phase, tiles along the rows and in all, values."""
+    number = tiles.shape_for(rows)
+    height, width = (-(-size // stride) for size, stride in zip(target_shape[1:], phases))
+    row_tiles = -(-rows // SHAPES[number][0])
+    return (number, height, width, row_tiles, row_tiles * -(-(batch * height * width) // SHAPES[number][1]),
+            batch * target_shape[0] * target_shape[1] * target_shape[2])
+
+
+def slide_bytes(card, depth, batch, group, rows, target_shape, phases):
+    """Return the bytes that `slide` borrows; `depth`: terms of a phase."""
+    *_, blocks, count = _slide_sizes(batch, rows, target_shape, phases)
+    return tiles.bytes_of(tiles.parts_for(card, blocks * group * phases[0] * phases[1], -(-depth // STEP), count)[0], count)
+
+
 def slope(card, how, terms, image, error, weight, batch, group, rows, image_shape, error_shape, stride):
     """Queue weight += the gradient of a convolution's weights; `error` is that of its output, shapes are as in `slide`."""
     table, depth = terms
-    number = tiles.shape_for(rows)
+    number, row_tiles, blocks = _slope_sizes(rows, depth)
     pixels, count = batch * error_shape[1] * error_shape[2], group * rows * depth
     if not pixels:
         return
-    row_tiles = -(-rows // SHAPES[number][0])
-    blocks = row_tiles * -(-depth // SHAPES[number][1])
     parts, each = tiles.parts_for(card, blocks * group, -(-pixels // STEP), count)
-    partial = card.arena.take(4 * parts * count) if parts > 1 else None
+    partial = card.arena.borrow(tiles.bytes_of(parts, count)) if parts > 1 else None
     card.launch(SLOPES[how, number], (blocks, group, parts), error, image, table, weight if partial is None else partial.span,
                 rows, depth, row_tiles, each * STEP, image_shape[0] // group, *image_shape, *error_shape, *stride, pixels,
                 error_shape[1] * error_shape[2] % 4 == 0, count)
     if partial is not None:
         tiles.finish(card, partial.span, parts, weight, count, beta=1)
+
+
+def _slope_sizes(rows, depth):
+    """Return the number of the shape of tiles, tiles along the rows, tiles in all."""
+    number = tiles.shape_for(rows)
+    row_tiles = -(-rows // SHAPES[number][0])
+    return number, row_tiles, row_tiles * -(-depth // SHAPES[number][1])
+
+
+def slope_bytes(card, depth, pixels, group, rows):
+    """Return the bytes that `slope` borrows; `pixels`: of all images."""
+    count = group * rows * depth
+    return tiles.bytes_of(tiles.parts_for(card, _slope_sizes(rows, depth)[-1] * group, -(-pixels // STEP), count)[0], count)
 
 
 def _make_slide(how, number):

@@ -43,7 +43,7 @@ class LossOnCard:
         `count`, and runs a block a piece. `given` is the normaliser; None: the valid values, at least 1.
         """
         pieces, threads = -(-count // PIECE), sums.threads(self.card)
-        partial = self.card.arena.take(16 * pieces)
+        partial = self.card.arena.borrow(16 * pieces)
         if pieces:
             self.card.launch(kernel, pieces, *arguments, partial.span, PIECE, count, threads=threads)
         self.card.launch(loss_finish_cuda, 1, partial.span, pieces, 0 if given is None else given, self.normalizer, top,

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from layers.core.cuda.ptx import FLOAT, address, load, load4, place, quotient, store, within  # noqa: F401
+from layers.core.cuda.ptx import FLOAT, address, load, load4, place, quotient, raise_to, store, within  # noqa: F401
 
 
 def _copy(count):

@@ -28,8 +28,8 @@ def compare(card, scores, labels, wanted=False):
     """
     classes, inner = scores.shape[1], math.prod(scores.shape[2:])
     positions, bins = scores.shape[0] * inner, classes * classes
-    prediction, codes = card.arena.take(4 * positions), card.arena.take(4 * positions)
-    counts = card.arena.take(4 * (bins + 1))  # and a flag behind them: one download for both
+    prediction, codes = card.arena.borrow(4 * positions), card.arena.borrow(4 * positions)
+    counts = card.arena.borrow(4 * (bins + 1))  # and a flag behind them: one download for both
     flag = card.within(counts.span, 4 * bins, 4)
     card.clear(flag, 4)
     card.run(classes_cuda, positions, scores.on(card), classes, inner, prediction.span, flag)
@@ -45,6 +45,21 @@ def compare(card, scores, labels, wanted=False):
         card.download(numbers, prediction.span)
         numbers = numbers.astype(np.uint8 if classes <= 256 else np.int32)
     return found[:-1].astype(np.int64).reshape(classes, classes), numbers
+
+
+def classes(card, scores):
+    """Return the class of each position of a blob (N, classes, ...), as `compare` does; None if the scores hold NaN."""
+    many, inner = scores.shape[1], math.prod(scores.shape[2:])
+    positions = scores.shape[0] * inner
+    prediction = card.arena.borrow(4 * (positions + 1))  # and a flag behind them
+    flag = card.within(prediction.span, 4 * positions, 4)
+    card.clear(flag, 4)
+    card.run(classes_cuda, positions, scores.on(card), many, inner, prediction.span, flag)
+    found = np.empty(positions + 1, np.int32)
+    card.download(found, prediction.span)
+    if found[-1]:
+        return None
+    return found[:-1].reshape(scores.shape[0], *scores.shape[2:]).astype(np.uint8 if many <= 256 else np.int32)
 
 
 @cached

@@ -25,7 +25,7 @@ def sums_of_squares(card, blobs, diff=False):
 def partial_sums(card, blobs, diff=False):
     """Queue the sums of squares of each BLOCK values of the blobs; return their `Part`, and how many each blob has."""
     counts = [-(-blob.count // BLOCK) for blob in blobs]
-    part, at = card.arena.take(8 * sum(counts)), 0
+    part, at = card.arena.borrow(8 * sum(counts)), 0
     for blob, count in zip(blobs, counts):
         if count:
             card.launch(squares_cuda, count, blob.on(card, diff), card.within(part.span, 8 * at, 8 * count), blob.count,

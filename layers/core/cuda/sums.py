@@ -39,7 +39,7 @@ def add_up(card, kind, a, b, sizes, target, factor=1.0, adds=False):
         card.run(few_sums_cuda, length, kind, a, b, outer, inner, factor, adds, target)
         return
     pieces = -(-outer * inner // PIECE)
-    partial = card.arena.take(length * pieces * 8)
+    partial = card.arena.borrow(length * pieces * 8)
     card.launch(sums_cuda, length * pieces, kind, a, b, outer * inner, length, inner, pieces, partial.span, threads=threads(card))
     card.run(finish_cuda, length, partial.span, pieces, factor, adds, target)
 

@@ -66,6 +66,11 @@ def parts_for(card, tiles, steps, count):
     return -(-steps // each), each
 
 
+def bytes_of(parts, count):
+    """Return the bytes that the parts of `count` sums take until they are added."""
+    return 4 * parts * count if parts > 1 else 0
+
+
 @part
 def multiply_float32(tile, a, b, a_row, a_step, b_step, b_column, lane, sums):
     """Add one step's products to a thread's 64 sums; 4 steps of the sum at a time, so that rows of 4 are read at once.

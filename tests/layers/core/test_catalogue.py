@@ -19,5 +19,6 @@ def test_a_misspelt_type_is_told_from_one_that_is_not_built(monkeypatch):
         catalogue.find("FutureThing")
 
 
-def test_types_not_of_this_catalogue_are_caffes_own():
-    assert set(catalogue.types()) <= set(catalogue.CAFFE.split())
+def test_all_types_of_caffe_are_here():
+    assert len(catalogue.CAFFE.split()) == 61
+    assert set(catalogue.CAFFE.split()) <= set(catalogue.types())

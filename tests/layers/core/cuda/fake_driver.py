@@ -23,6 +23,7 @@ class FakeDriver:
     def __init__(self, capabilities=((9, 0),), most=1 << 20):
         self.capabilities, self.most = capabilities, most
         self.called, self.fails, self.launched, self.buffers = [], {}, [], {}
+        self.events = 0
         self.layout = []  # ctypes of the arguments of the next launches
 
     def __getattr__(self, name):
@@ -40,6 +41,10 @@ class FakeDriver:
 
     def _GetErrorString(self, code):
         return (CUresult(code).name.lower().encode(),)
+
+    def _EventCreate(self, flags):
+        self.events += 1
+        return (f"event {self.events}",)
 
     def _EventElapsedTime(self, begin, end):
         return (2.5,)  # milliseconds
@@ -75,6 +80,10 @@ class FakeDriver:
         buffer = ctypes.create_string_buffer(nbytes)
         self.buffers[ctypes.addressof(buffer)] = buffer
         return (ctypes.addressof(buffer),)
+
+    def _MemHostAlloc(self, nbytes, flags):
+        self.pinned = ctypes.create_string_buffer(nbytes)
+        return (ctypes.addressof(self.pinned),)
 
     def _MemFree(self, address):
         del self.buffers[address]

@@ -13,7 +13,8 @@ from netspec.errors import Error
 from tests.support import ROOT
 
 # Caffe's recorded layers, and whatever asks for `needs_card`.
-SUITE = ["tests/layers/test_goldens.py::test_layer_equals_caffe", "tests/layers/core/cuda", "tests/solvers/test_on_card.py", "tests/solvers/test_queued.py",
+SUITE = ["tests/layers/test_goldens.py::test_layer_equals_caffe", "tests/layers/core/cuda", "tests/solvers/test_on_card.py",
+         "tests/solvers/test_queued.py",
          "tests/solvers/test_engine.py::test_training_on_a_card_prints_its_plan"]
 needs_card = pytest.mark.skipif(not cards.cards(), reason="needs a card, or NUMBA_ENABLE_CUDASIM=1 (make test-sim)")
 

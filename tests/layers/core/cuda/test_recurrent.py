@@ -42,22 +42,30 @@ def test_sequences(kind, static, exposed):
 
 
 @needs_card
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])
-def test_the_state_goes_on_from_replay_to_replay(kind):
+def test_the_state_goes_on_from_replay_to_replay(kind, phase):
     net = f"""
         layer {{ name: "in" type: "Input" top: "x" top: "cont"
                  input_param {{ shape {{ dim: {T} dim: {N} dim: 4 }} shape {{ dim: {T} dim: {N} }} }} }}
-        layer {{ name: "it" type: "{kind}" bottom: "x" bottom: "cont" top: "h" recurrent_param {{ num_output: {D} }} }}"""
+        layer {{ name: "it" type: "{kind}" bottom: "x" bottom: "cont" top: "h" recurrent_param {{ num_output: {D} }} }}
+        layer {{ name: "loss" type: "Reduction" bottom: "h" top: "loss" loss_weight: 1 }}"""
     found, weights = [], params(kind, False)
     for device in ("cpu", CARD):
-        one = Net(text_format.Parse(net, caffe_pb2.NetParameter()), caffe_pb2.TEST, device=device)
+        one = Net(text_format.Parse(net, caffe_pb2.NetParameter()), phase, device=device)
         for blob, values in zip(one.params["it"], weights):
             blob.data[...] = values
         one.blobs["cont"].data[...] = 1
         for number in range(4):
             one.blobs["x"].data[...] = np.random.RandomState(number).randn(T, N, 4)
-            one.forward()
-        found.append((one.blobs["h"].data.copy(), [blob.data.copy() for blob in one.layer_dict["it"].carried]))
-    np.testing.assert_allclose(found[0][0], found[1][0], atol=2e-6)
-    for ours, plain in zip(found[1][1], found[0][1]):
-        np.testing.assert_allclose(ours, plain, atol=2e-6)
+            if phase == caffe_pb2.TRAIN:
+                one.forward_backward()
+            else:
+                one.forward()
+        if device is CARD:
+            assert one._repeated.recording is not None
+        found.append([one.blobs["h"].data.copy(), *(blob.data.copy() for blob in one.layer_dict["it"].carried),
+                      *(blob.diff.copy() for blob in one.params["it"] if phase == caffe_pb2.TRAIN), one.state()])
+    for ours, plain in zip(found[1][:-1], found[0][:-1]):
+        np.testing.assert_allclose(ours, plain, atol=1e-5)
+    assert found[0][-1].keys() == found[1][-1].keys() == {"1 it"}

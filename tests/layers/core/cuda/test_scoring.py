@@ -10,7 +10,7 @@ from layers.core.cuda import scoring
 from layers.core.net import Net
 from netspec import caffe_pb2
 from netspec.errors import Error
-from solvers import score
+from solvers import infer, predictions, score
 from tests.layers.core.cuda.cards import CARD, no_host
 
 
@@ -65,3 +65,25 @@ def test_what_is_wrong_is_said_as_on_the_cpu(name, value, text):
             score.score_net(net, 1)
         said.append(str(caught.value))
     assert said[0] == said[1]
+
+
+def test_a_picture_is_segmented_there(monkeypatch):
+    text = NET.replace('top: "label"', "").replace("dim: 2", "dim: 1").replace(" shape { dim: 1 dim: 1 dim: 3 dim: 4 } }", " }")
+    net = Net(text_format.Parse(text, caffe_pb2.NetParameter()), device=CARD)
+    segment = infer.Segmenter(net, (0, 0, 0))
+    monkeypatch.setattr(predictions, "predict", no_host)
+    image = np.random.RandomState(2).randint(0, 256, (5, 6, 3), np.uint8)
+    label = segment.label(segment.run(image))
+    np.testing.assert_array_equal(label, image[..., ::-1].argmax(-1))
+    assert not net.blobs["score"].memory().on_host
+
+
+def test_classes_come_over_instead_of_scores():
+    scores, = blobs(np.round(np.random.RandomState(1).uniform(-2, 2, (2, 5, 3, 4))).astype("f4"))
+    expected = scores.data.argmax(1)
+    scores.on(CARD)
+    found = scoring.classes(CARD, scores)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.uint8
+    scores.data[1, 2, 0, 0] = np.nan
+    assert scoring.classes(CARD, scores) is None

@@ -64,7 +64,7 @@ def normalize_backward_on_card(card, y, dy, dx, deviation, sizes, scaled=True):
     """As `normalize_backward`, of spans."""
     outer, length, inner = sizes
     share = 1 / max(1, outer * inner)
-    both = card.arena.take(8 * length)
+    both = card.arena.borrow(8 * length)
     plain, times = card.within(both.span, 0, 4 * length), card.within(both.span, 4 * length, 4 * length)
     sums.add_up(card, sums.VALUES, dy, dy, sizes, plain, share)
     if scaled:
