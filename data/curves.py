@@ -20,7 +20,7 @@ def drawing(title, curves, width=640, height=320):
         return ""
     across, up = _axes(lines)
     first = next(iter(curves.values()))
-    left, right, above, below = 56, 18, 10, 44
+    left, right, above, below = 56, 18, 30 if first.get("y_label") else 10, 44
 
     def at(x, y):
         return left + (width - left - right) * across.part(x), above + (height - above - below) * (1 - up.part(y))
@@ -35,11 +35,12 @@ def drawing(title, curves, width=640, height=320):
         parts.append(f'<line class=tick x1={x:.1f} x2={x:.1f} y1={height - below} y2={height - below + 5} />'
                      f'<text x={x:.1f} y={height - below + 18} text-anchor=middle>{short(tick)}</text>')
     for what, where in ((first.get("x_label"), f'x={(left + width - right) / 2} y={height - 6} text-anchor=middle'),
-                        (first.get("y_label"), f'x={left + 6} y={above + 12}')):
+                        (first.get("y_label"), 'x=4 y=14')):
         if what:
             parts.append(f"<text {where}>{html.escape(what)}</text>")
     for number, (_, points) in enumerate(lines):
         kind = f"c{number % COLOURS}"
+        dashed = " stroke-dasharray=6,4" if number >= COLOURS else ""
         points = thinned(points)
         steps, pen = [], "M"
         for x, y in points:
@@ -48,7 +49,7 @@ def drawing(title, curves, width=640, height=320):
                 continue
             steps.append("{}{:.1f} {:.1f}".format(pen, *at(x, y)))
             pen = "L"
-        parts.append(f'<path class={kind} d="{"".join(steps)}" />')
+        parts.append(f'<path class={kind}{dashed} d="{"".join(steps)}" />')
         if len(points) <= 30:
             parts += ["<circle class={} cx={:.1f} cy={:.1f} r=3 />".format(kind, *at(x, y)) for x, y in points if y is not None]
     legend = "".join(f"<li><i class=c{number % COLOURS}></i>{html.escape(label)}</li>" for number, (label, _) in enumerate(lines))

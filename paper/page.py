@@ -97,7 +97,7 @@ def markdown(results):
             ran = _cell(row["ran"]) if row["verdict"] == "needs data" else f"{_cell(row['ran'])} (`{result['name']}`)"
             lines.append(f"| {claim} | {_cell(row['place'])} | {_cell(row['paper'])} | {_cell(row['ours'])} | "
                          f"{MARK[row['verdict']]} {row['verdict']} | {ran} |")
-        for result in _once(rows):
+        for result in _shown_in(section, results):
             for name in result["pictures"] if "real" not in result["needs"] else ():
                 lines += ["", f"![{_cell(name)}](../paper/results/{result['name']}/{name}.png)"]
     lines += ["", "## Runs", "", "| experiment | title | date | seconds | seed | revision | machine |"]
@@ -115,8 +115,15 @@ def _runs(results):
             for one in sorted(results, key=lambda one: one["name"])]
 
 
-def _once(rows):
-    return list({id(result): result for result, _ in rows}.values())
+def _shown_in(section, results):
+    # Curves and pictures stand in the section of the experiment, or of its first row where that section has none.
+    sections = [one for one, _ in by_section(results)]
+    found = []
+    for result in sorted(results, key=lambda one: one["name"]):
+        place = experiment.section_of(result["place"])
+        if section == (place if place in sections else experiment.section_of(result["rows"][0]["place"])):
+            found.append(result)
+    return found
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
@@ -130,16 +137,12 @@ def page(results, local):
               f"<small>{MEANING[verdict]}</small></span></div>" for verdict, number in counts(results).items()]
     parts.append("</section><nav>" + " ".join(
         f'<a href="#{_anchor(section)}">{_text(heading(section))}</a>' for section, _ in sections) + "</nav>")
-    drawn = set()
     for section, rows in sections:
         parts.append(f"<section id={_anchor(section)}><h2>{_text(heading(section))}</h2><table class=claims><thead><tr>"
                      "<th>claim</th><th>paper</th><th>here</th><th>verdict</th></tr></thead><tbody>")
         parts += [_row(result, row) for result, row in rows]
         parts.append("</tbody></table>")
-        for result in _once(rows):
-            if result["name"] not in drawn:
-                drawn.add(result["name"])
-                parts.append(_figures(result, local.get(result["name"], {})))
+        parts += [_figures(result, local.get(result["name"], {})) for result in _shown_in(section, results)]
         parts.append("</section>")
     head = "".join(f"<th>{what}</th>" for what in ("experiment", "title", "date", "seconds", "seed", "revision", "machine"))
     body = "".join("<tr>" + "".join(f"<td>{_text(one)}</td>" for one in run) + "</tr>" for run in _runs(results))
@@ -227,7 +230,8 @@ th { text-align: left; font-weight: 400; color: var(--soft); font-size: .8rem; p
 .v0 { color: var(--v0); background: var(--b0) } .v1 { color: var(--v1); background: var(--b1) }
 .v2 { color: var(--v2); background: var(--b2) } .v3 { color: var(--v3); background: var(--b3) }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; margin-top: 1rem }
-figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem }
+figure { margin: 0; max-width: 640px; padding: .8rem; background: var(--card); border: 1px solid var(--line);
+         border-radius: 10px }
 figcaption { color: var(--soft); font-size: .85rem }
 img { display: block; max-width: 100%; height: auto; border-radius: 6px; image-rendering: pixelated }
 .curves { display: block; width: 100%; height: auto }

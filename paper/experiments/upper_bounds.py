@@ -50,7 +50,8 @@ def run(context):
         f"With prediction at a {factor}th of the resolution at most {paper} mean IU is reached", "6.3",
         f"the {count} labels, {best}, downsampled by {factor} and upsampled", paper, f"{bounds[best][factor]:.1f}",
         "reproduced" if abs(off[best][factor]) < 0.2 else "same shape",
-        f"{off[best][factor]:+.2f}; up to 0.2 is called reproduced. Other ways: {min(one[factor] for one in bounds.values()):.1f} to "
+        f"{off[best][factor]:+.2f}; up to 0.2 is called reproduced. Other ways: "
+        f"{min(one[factor] for one in bounds.values()):.1f} to "
         f"{max(one[factor] for one in bounds.values()):.1f}.") for factor, paper in PAPER.items()]
     every = "; ".join(f"{way} {', '.join(f'{value:.1f}' for value in one.values())} (off by {mean[way]:.1f})"
                       for way, one in sorted(bounds.items(), key=lambda one: mean[one[0]]))
