@@ -66,7 +66,8 @@ def run(context):
             row("Real photographs: fine-tuning the score layer alone gives 73 % of fine-tuning all layers", ("32s fixed", "32s"),
                 ("32s fixed", "32s"), means["32s fixed"] < 0.9 * means["32s"],
                 f"Rule: at most nine tenths by the means over seeds; here {100 * means['32s fixed'] / means['32s']:.0f} %. "
-                f"Fixed is lower {drawn.in_every_seed(scores, '32s fixed', '32s')}.", place="4.4, Table 3", paper="46.6 of 63.6: 73 %"),
+                f"Fixed is lower {drawn.in_every_seed(scores, '32s fixed', '32s')}.",
+                place="4.4, Table 3", paper="46.6 of 63.6: 73 %"),
             row("Fine-tuning from classification gives reasonable predictions", (), ("32s", "8s at once"),
                 min(min(scores[name]) for name in ("32s", "8s at once")) > 2 * blank,
                 "Rule: every seed scores more than twice what background everywhere scores.", place="4.1",
