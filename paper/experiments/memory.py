@@ -7,7 +7,6 @@ place shares its bottom's), and for each convolution that is not 1x1 a buffer of
 import functools
 import json
 import math
-import resource
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from layers.core.net import Net
 from models import families
 from models.datasets import VOC
 from netspec import caffe_pb2, files, graph
+from netspec.errors import Error
 from netspec.measure import measure
 from paper import nets
 from paper.experiment import Row
@@ -95,7 +95,7 @@ def measured(seed, low_memory):
 
 def train(seed, low_memory):
     """Train two iterations in this process; see `measured`."""
-    before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     param = caffe_pb2.SolverParameter(base_lr=1e-14, lr_policy="fixed", momentum=0.99, weight_decay=5e-4, max_iter=2, display=0,
                                       random_seed=1, train_net_param=training_net(), snapshot_after_train=False)
     machine = solver.make(param, net_class=functools.partial(Net, device="cpu", low_memory=low_memory))
@@ -104,6 +104,19 @@ def train(seed, low_memory):
             blobs[0].data[...] = np.sqrt(2 / blobs[0].data[0].size)  # any values: memory that was never written is not resident
     machine.net.blobs["data"].data[...] = np.random.default_rng(seed).standard_normal((1, 3, SIZE, SIZE), np.float32)
     machine.step(2)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resident()
     machine.close()
+    if peak - before < 4 * sum(blob.count for blob in machine.net.learnable_params):
+        raise Error(f"the process grew by {(peak - before) / GIB:.2f} GiB, less than its parameters: the measurement is wrong")
     return {"before": before, "peak": peak}
+
+
+def resident():
+    """Return the most bytes that this process had resident so far.
+
+    Of the program that runs: what getrusage says includes the process that started it.
+    """
+    for line in files.read_text("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise Error("/proc/self/status does not say VmHWM; this measurement is for Linux")

@@ -7,7 +7,7 @@ import pytest
 from layers.core.cpu.watch import HOLDER, watch
 
 
-@pytest.mark.parametrize("holder", sorted({0, HOLDER}))
+@pytest.mark.parametrize("holder", sorted({0, HOLDER}), ids=lambda holder: "held" if holder else "free")
 def test_watching_ends_when_the_counter_is_reached_or_time_is_up(holder):
     counter = np.array([3, 0], np.int64)
     watch(counter.ctypes.data, 3, 0, holder)
