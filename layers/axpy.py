@@ -72,6 +72,13 @@ class Axpy(Layer):
         if propagate_down[2]:
             card.copy(bottom[2].write_on(card, diff=True), dy, 4 * top[0].count)
 
+    @staticmethod
+    def onnx(export, param, factors, source, added):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        shape = [*export.bottoms[1][:2], *[1] * (len(export.bottoms[1]) - 2)]
+        factors = export.node("Reshape", factors, export.constant(shape))
+        return [export.node("Add", export.node("Mul", factors, source), added)]
+
 
 @cached
 def axpy_cpu(first, last, a, x, b, y, inner):

@@ -256,6 +256,21 @@ class BN(Layer):
             card.run(bn_backward_cuda, count, normal, dy, inverse, scale, plain, weighted, bottom[0].write_on(card, diff=True),
                      self.statistics == BATCH, max(self.values, 1), *self.sizes[1:])
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        if len(param.top) > 1:
+            export.fail("gives out mean and variance; only its first top has an equal in ONNX")
+        layer, shape = BN(param, caffe_pb2.TEST), export.bottoms[0]
+        if layer.statistics == BATCH:
+            export.fail("normalises with each batch's own statistics, which ONNX does in training only; fold them in first "
+                        "(bn_mode: INFERENCE), or set moving_average")
+        if layer.statistics == NONE:
+            wide = [1, shape[1], *[1] * (len(shape) - 2)]
+            return [export.node("Add", export.node("Mul", source, export.parameter(0, *wide)), export.parameter(1, *wide))]
+        return [export.node("BatchNormalization", source, *(export.parameter(number, shape[1]) for number in range(4)),
+                            epsilon=layer.eps)]
+
 
 @cached
 def bn_statistics_cpu(first, last, x, outer, length, inner, mean, variance):

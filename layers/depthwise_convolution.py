@@ -27,3 +27,10 @@ class DepthwiseConvolution(catalogue.find("Convolution")):
                       "DepthwiseConvolution has one for each channel: set group (or num_output, if group is left out) to "
                       f"{channels}")
         return found
+
+    @staticmethod
+    def onnx(export, param, *sources):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`): Convolution's, with the group that is left out."""
+        export.param = type(param).FromString(param.SerializeToString())
+        export.param.convolution_param.group = export.bottoms[0][1]
+        return catalogue.find("Convolution").onnx(export, export.param, *sources)

@@ -124,6 +124,20 @@ class Interp(Layer):
         if len(bottom) > 1 and propagate_down[1] and bottom[1].has_diff:
             self.card.clear(bottom[1].write_on(self.card, diff=True))
 
+    @staticmethod
+    def onnx(export, param, source, *size):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own = param.interp_param
+        if size:
+            export.needs_fixed_size()
+        if own.pad_beg or own.pad_end:
+            ends = export.constant([own.pad_end or 2**31, own.pad_end or 2**31])
+            source = export.node("Slice", source, export.constant([-own.pad_beg] * 2), ends, export.constant([2, 3]))
+        if export.free and not own.HasField("height"):
+            export.needs_fixed_size()
+        shape = export.constant([*export.bottoms[0][:2], *export.tops[0][2:]])
+        return [export.node("Resize", source, "", "", shape, mode="linear", coordinate_transformation_mode="align_corners")]
+
 
 def ratio(size, out, dtype):
     """Return how many pixels of the bottom go by from one of the top to the next."""

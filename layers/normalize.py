@@ -133,6 +133,16 @@ class Normalize(Layer):
             card.run(normalize_backward_cuda, count, x, self._squares.span, dots.span, dx, self.param.norm_param.eps,
                      self.channels * self.pixels, self.pixels, self.across)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        own, shape = param.norm_param, export.bottoms[0]
+        axes = list(range(1, len(shape))) if own.across_spatial else [1]
+        total = export.node("ReduceSum", export.node("Mul", source, source), export.constant(axes))
+        length = export.node("Sqrt", export.node("Add", total, export.number(own.eps)))
+        factors = [1] * len(shape) if own.channel_shared else [1, shape[1], *[1] * (len(shape) - 2)]
+        return [export.node("Mul", export.node("Div", source, length), export.parameter(0, *factors))]
+
 
 @cached
 def normalize_squares_cpu(first, last, x, y, total, across):

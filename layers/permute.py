@@ -68,6 +68,13 @@ class Permute(Layer):
         lengths, steps = laid_out(shape, order)
         self.card.run(permute_cuda, math.prod(shape), x, y, *lengths[1:], *steps)
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        order = list(param.permute_param.order)
+        rest = [axis for axis in range(len(export.bottoms[0])) if axis not in order]
+        return [export.node("Transpose", source, perm=order + rest)]
+
 
 def laid_out(shape, order):
     """Return (lengths, steps) of the target's axes, `MOST` each: how far apart neighbours along them lie in the source.

@@ -58,6 +58,13 @@ class ReLU6(Neuron):
             dx = bottom[0].write_on(self.card, diff=True)
             self.card.run(relu6_backward_cuda, bottom[0].count, x, dy, dx, *self.numbers())
 
+    @staticmethod
+    def onnx(export, param, source):
+        """Return the ONNX values of the tops (see `netspec.onnx_graph`)."""
+        slope = param.relu6_param.negative_slope
+        above = export.node("LeakyRelu", source, alpha=slope) if slope else export.node("Relu", source)
+        return [export.node("Min", above, export.number(6))]
+
 
 @cached
 def relu6_at(x, slope, zero, six):

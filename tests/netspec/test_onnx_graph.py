@@ -18,7 +18,7 @@ def net_of(layers, shape=(2, 6, 9, 11), more=""):
     net = Net(message, seed=1)
     rng = np.random.default_rng(1)
     for name, blobs in net.params.items():
-        low = 0.1 if net.layer_dict[name].type == "BatchNorm" else -1  # variances
+        low = 0.1 if net.layer_dict[name].type in ("BatchNorm", "BN") else -1  # variances
         for blob in blobs:
             blob.data[...] = rng.uniform(low, 1, blob.shape)
     return message, net
@@ -101,6 +101,13 @@ def test_poolings_round_and_divide_as_caffe(pool, size, fields):
     ("Reduction", "reduction_param { operation: MEAN axis: -1 }", -2),
     ("Reduction", "reduction_param { operation: ASUM axis: 1 }", -2),
     ("Reduction", "reduction_param { operation: SUMSQ axis: 1 }", -2), ("BatchNorm", "batch_norm_param { eps: 0.01 }", -2),
+    ("ReLU6", "", -9), ("ReLU6", "relu6_param { negative_slope: 0.1 }", -9),
+    ("Permute", "permute_param { order: 0 order: 2 }", -2),
+    ("Normalize", "", -2), ("Normalize", "norm_param { across_spatial: false channel_shared: false }", -2),
+    ("BN", "bn_param { bn_mode: INFERENCE }", -2), ("BN", "bn_param { moving_average: true var_eps: 0.01 }", -2),
+    ("Interp", "interp_param { height: 17 width: 5 }", -2), ("Interp", "interp_param { zoom_factor: 2 pad_beg: -1 }", -2),
+    ("Interp", "interp_param { shrink_factor: 2 pad_end: -1 }", -2),
+    ("DepthwiseConvolution", "convolution_param { num_output: 6 kernel_size: 3 pad: 1 }", -2),
     ("MVN", "", -2), ("MVN", "mvn_param { across_channels: true normalize_variance: false }", -2)])
 def test_one_layer(kind, fields, low):
     check(layer(kind, fields), low=low, tolerance=1e-5)
@@ -125,6 +132,12 @@ def test_rows_picked_by_number():
     net.blobs["data"].data[...] = numbers = np.array([3, 0, 3, 1], np.float32)
     net.forward()
     assert near(run(to_onnx(message, arrays_of(net)), {"data": numbers})["z"], net.blobs["z"].data)
+
+
+def test_factors_for_channels_and_another_blob_are_added():
+    more = layer("Pooling", "pooling_param { global_pooling: true pool: AVE }", "data", "a", "pool") + layer(
+        "ReLU", "", "data", "b", "relu")
+    check(more + layer("Axpy", bottom="a data b"), tolerance=1e-5)
 
 
 def test_blobs_in_place_have_their_last_value():
@@ -171,6 +184,8 @@ def test_free_sizes_are_right_for_any_size():
 @pytest.mark.parametrize("free, kind, fields, what", [
     (False, "Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 2 }", "draws its values"),
     (False, "ArgMax", "argmax_param { out_max_val: true }", "gives out more than the place"),
+    (False, "Im2col", "convolution_param { kernel_size: 1 }", "has no equal in ONNX here; these have: AbsVal, "),
+    (False, "BN", "", "each batch's own statistics"),
     (False, "BatchNorm", "batch_norm_param { use_global_stats: false }", "each batch's own statistics"),
     (True, "Reshape", "reshape_param { shape { dim: 0 dim: -1 } }", "without --free"),
     (True, "Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", "export it for one size"),
