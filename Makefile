@@ -39,7 +39,7 @@ demo: $(VENV)/installed
 
 # A process for each core, up to 4; a file's tests stay together.
 test: $(VENV)/installed-test
-	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
+	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-sim: $(VENV)/installed-test
 	$(RUN) tests.layers.core.cuda.simulated
