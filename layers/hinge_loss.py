@@ -109,9 +109,11 @@ def hinge_loss_cuda(scores, labels, classes, squares, flag, partial, piece, coun
     first = np.int64(cuda.blockIdx.x) * piece
     for i in range(first + cuda.threadIdx.x, min(first + piece, count), cuda.blockDim.x):
         image = over(i, classes)
-        if not is_class(labels[image], classes):
+        label = labels[image]
+        if not is_class(label, classes):
             flag[0] = 1
-        margin = np.float64(margin_at(scores[i], labels[image] == i - image * classes))
+        # The class as 32 bits: with 64 the compiler spills a register for sm_80.
+        margin = np.float64(margin_at(scores[i], label == np.int32(i - image * classes)))
         loss += margin * margin if squares else margin
     write_piece(loss, 0.0, partial, losses, valids)
 
